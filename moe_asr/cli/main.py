@@ -1,0 +1,46 @@
+"""The ``moe-asr`` command: one subcommand a module, imported only when it is called."""
+
+import argparse
+import importlib
+import sys
+from typing import Dict, List, Optional, Tuple
+
+from moe_asr import __version__
+from moe_asr.errors import MoeAsrError
+
+# subcommand -> (module with `add_arguments(parser)` and `run(args) -> int`, help line)
+COMMANDS: Dict[str, Tuple[str, str]] = {
+    "prepare-digits": ("moe_asr.cli.prepare_digits", "make connected digit strings from recordings"),
+    "train-bpe": ("moe_asr.cli.train_bpe", "train a sentencepiece tokenizer on transcripts"),
+    "compute-cmvn": ("moe_asr.cli.compute_cmvn", "global mean and variance of a manifest's features"),
+    "train": ("moe_asr.cli.train", "train a model, or resume its training"),
+    "export": ("moe_asr.cli.export", "average checkpoints into a model directory"),
+    "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop with k2"),
+    "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
+    "info": ("moe_asr.cli.info", "describe a preset or a model directory"),
+}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs one subcommand; returns its exit status. Input errors print one line and return 2."""
+    parser = argparse.ArgumentParser(prog="moe-asr", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"moe-asr {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module_name, help_line) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_line, description=help_line)
+        if name == chosen:
+            module = importlib.import_module(module_name)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args) or 0)
+    except MoeAsrError as error:
+        print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

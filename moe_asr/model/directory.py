@@ -1,0 +1,108 @@
+"""A model on disk: ``config.yaml``, ``model.safetensors``, tokenizer files. Loading runs no code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from moe_asr.audio.fbank import FbankOptions
+from moe_asr.config import from_dict, to_dict
+from moe_asr.errors import CheckpointError
+from moe_asr.files import PathLike, atomic_path, read_yaml, write_yaml
+from moe_asr.model.config import ModelConfig
+from moe_asr.model.u2 import U2MoeModel
+from moe_asr.text.tokenizer import Tokenizer, load_tokenizer
+
+CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
+
+
+@dataclass
+class LoadedModel:
+    """A model ready for inference (eval mode), with what is needed around it."""
+
+    model: U2MoeModel
+    tokenizer: Tokenizer
+    fbank_options: FbankOptions
+
+
+def save_model_dir(
+    directory: PathLike, model: U2MoeModel, tokenizer: Tokenizer, fbank_options: FbankOptions
+) -> None:
+    """Writes the model directory; ``config.yaml`` comes last, so that a directory with one is complete."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(directory)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with atomic_path(directory / WEIGHTS) as temporary:
+        save_file(tensors, str(temporary), metadata={"format": "pt"})
+    write_yaml(
+        directory / CONFIG, {"model": to_dict(model.config), "features": to_dict(fbank_options)}
+    )
+
+
+def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
+    """Reads what `save_model_dir` wrote.
+
+    Raises:
+        ConfigError: if ``config.yaml`` is absent or has an unknown key or a wrong value.
+        CheckpointError: if the weights are damaged, or are not those of the configured architecture.
+        TextError: if the tokenizer's files do not hold together.
+    """
+    directory = Path(directory)
+    values = read_yaml(directory / CONFIG)
+    source = str(directory / CONFIG)
+    if not isinstance(values, dict) or set(values) != {"model", "features"}:
+        raise CheckpointError(f"{source}: expected the sections 'model' and 'features'")
+    config = from_dict(ModelConfig, values["model"], source)
+    options = from_dict(FbankOptions, values["features"], source)
+    tokenizer = load_tokenizer(directory)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, "
+            f"the model {config.vocab_size} outputs"
+        )
+    if options.num_bins != config.num_features:
+        raise CheckpointError(
+            f"{source}: features have {options.num_bins} bins, the model takes {config.num_features}"
+        )
+    model = U2MoeModel(config)
+    load_weights(model, read_tensors(directory / WEIGHTS), str(directory / WEIGHTS))
+    return LoadedModel(model.to(device).eval(), tokenizer, options)
+
+
+def read_tensors(path: PathLike) -> Dict[str, Tensor]:
+    """All tensors of a safetensors file; `CheckpointError` naming it if it is absent or damaged."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def load_weights(model: torch.nn.Module, tensors: Dict[str, Tensor], source: str) -> None:
+    """Copies ``tensors`` into ``model``.
+
+    Raises:
+        CheckpointError: naming the tensors that are missing, unexpected, of another shape or not
+            finite; the model is then unchanged.
+    """
+    expected = model.state_dict()
+    problems: List[str] = []
+    problems += [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    for name, value in tensors.items():
+        if name not in expected:
+            continue
+        if value.shape != expected[name].shape:
+            problems.append(f"{name}: {tuple(value.shape)} instead of {tuple(expected[name].shape)}")
+        elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            problems.append(f"{name}: not finite")
+    if problems:
+        more = f" (and {len(problems) - 4} more)" if len(problems) > 4 else ""
+        listed = "; ".join(problems[:4])
+        raise CheckpointError(f"{source}: not a checkpoint of this architecture: {listed}{more}")
+    model.load_state_dict(tensors)

@@ -1,0 +1,220 @@
+"""The U2++ MoE model: Conformer encoder, CTC head, two attention decoders (arXiv 2404.16407)."""
+
+import math
+from typing import Dict, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from moe_asr.model.config import ModelConfig
+from moe_asr.model.losses import ModelLosses, add_sos_eos, attention_loss, ctc_loss
+from moe_asr.nn.cmvn import GlobalCmvn
+from moe_asr.nn.decoder import TransformerDecoder
+from moe_asr.nn.encoder import ConformerEncoder, MixtureOptions
+from moe_asr.nn.streaming import EncoderState
+from moe_asr.nn.subsampling import chunk_feature_frames, output_length
+
+
+class U2MoeModel(nn.Module):
+    """One model for streaming and full context.
+
+    Legend: N utterances, T feature frames, F bins, S encoder frames, D model dimension, U tokens,
+    C vocabulary.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        mixture = MixtureOptions(
+            config.hidden_dim,
+            config.num_experts,
+            config.num_chosen,
+            config.load_balance_weight,
+            config.z_loss_weight,
+        )
+        self.cmvn = GlobalCmvn(config.num_features)
+        self.encoder = ConformerEncoder(
+            config.num_features,
+            config.dim,
+            config.num_heads,
+            config.encoder_layers,
+            mixture,
+            config.kernel,
+            config.subsampling,
+            config.subsampling_channels,
+            config.dropout,
+            config.attention_dropout,
+        )
+        self.ctc = nn.Linear(config.dim, config.vocab_size)
+        self.left_to_right = self._decoder(config.left_to_right_layers, mixture)
+        self.right_to_left = self._decoder(config.right_to_left_layers, mixture)
+
+    def _decoder(self, num_layers: int, mixture: MixtureOptions) -> Optional[TransformerDecoder]:
+        if num_layers == 0:
+            return None
+        config = self.config
+        return TransformerDecoder(
+            config.vocab_size,
+            config.dim,
+            config.num_heads,
+            num_layers,
+            mixture,
+            config.dropout,
+            config.attention_dropout,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.ctc.weight.device
+
+    def forward(
+        self, features: Tensor, feature_lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> ModelLosses:
+        """Losses of a batch, in training under a chunk mask drawn from the configuration.
+
+        Args:
+            features: (N, T, F) float32, padded on the right.
+            feature_lengths: (N,) int64.
+            targets: (N, U) int64, padded on the right with anything (-1 by convention).
+            target_lengths: (N,) int64.
+
+        An utterance whose targets do not fit its frames has an infinite CTC loss: see
+        `ModelLosses.per_utterance`.
+        """
+        config = self.config
+        chunk_size, left_chunks = -1, -1
+        if self.training:
+            chunk_size, left_chunks = config.dynamic_chunk.draw(
+                self.output_length(features.shape[1])
+            )
+        memory, lengths, packing = self.encoder(
+            self.cmvn(features), feature_lengths, chunk_size, left_chunks
+        )
+        zeros = memory.new_zeros(len(memory), dtype=torch.float32)
+        ctc = l2r = r2l = zeros
+        if config.ctc_weight > 0:
+            ctc = ctc_loss(self.ctc_log_probs(memory), lengths, targets, target_lengths)
+        auxiliary = packing.auxiliary_losses
+        if config.ctc_weight < 1:
+            scored = []
+            for decoder, reverse in ((self.left_to_right, False), (self.right_to_left, True)):
+                weight = config.reverse_weight if reverse else 1.0 - config.reverse_weight
+                if decoder is None or weight == 0:
+                    scored.append(zeros)
+                    continue
+                inputs, outputs = add_sos_eos(targets, target_lengths, reverse)
+                packing = decoder.pack(target_lengths + 1, inputs)
+                logits = decoder(inputs, target_lengths + 1, memory, lengths, packing)
+                scored.append(
+                    attention_loss(logits, outputs, target_lengths, config.label_smoothing)
+                )
+                auxiliary = auxiliary + packing.auxiliary_losses
+            l2r, r2l = scored
+        attention = (1.0 - config.reverse_weight) * l2r + config.reverse_weight * r2l
+        per_utterance = config.ctc_weight * ctc + (1.0 - config.ctc_weight) * attention
+        num_tokens = max(int(target_lengths.sum()), 1)
+        total_auxiliary = torch.stack(auxiliary).sum() if auxiliary else zeros.new_zeros(())
+        return ModelLosses(
+            total=per_utterance.sum() / num_tokens + total_auxiliary,
+            ctc=ctc.detach().sum() / num_tokens,
+            attention_l2r=l2r.detach().sum() / num_tokens,
+            attention_r2l=r2l.detach().sum() / num_tokens,
+            auxiliary=total_auxiliary.detach(),
+            num_tokens=num_tokens,
+            per_utterance=per_utterance.detach(),
+        )
+
+    def encode(
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        chunk_size: int = -1,
+        left_chunks: int = -1,
+    ) -> Tuple[Tensor, Tensor]:
+        """Encodes whole utterances, in full context or under a chunk mask.
+
+        Args:
+            features: (N, T, F) float32.
+            feature_lengths: (N,) int64.
+            chunk_size: in encoder frames; <= 0 is full context.
+            left_chunks: chunks of left context, < 0 is all.
+
+        Returns:
+            (N, S, D), zero after each length, and lengths (N,).
+        """
+        memory, lengths, _ = self.encoder(
+            self.cmvn(features), feature_lengths, chunk_size, left_chunks
+        )
+        return memory, lengths
+
+    def ctc_log_probs(self, memory: Tensor) -> Tensor:
+        """(N, S, D) -> (N, S, C) float32 natural logs."""
+        return self.ctc(memory).float().log_softmax(-1)
+
+    def decoder_log_probs(
+        self, memory: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor,
+        reverse: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Log-probabilities of given token sequences by one decoder, teacher-forced.
+
+        Args:
+            memory, lengths: (N, S, D) and (N,) of `encode`.
+            targets, target_lengths: (N, U) and (N,) tokens in spoken order.
+            reverse: use the right-to-left decoder (which reads the tokens reversed).
+
+        Returns:
+            (N, U + 1): of each token in the decoder's order, then of eos; 0 after each length + 1.
+        """
+        decoder = self.right_to_left if reverse else self.left_to_right
+        if decoder is None:
+            raise ValueError(f"this model has no {'right-to-left' if reverse else ''} decoder")
+        inputs, outputs = add_sos_eos(targets, target_lengths, reverse)
+        logits = decoder(inputs, target_lengths + 1, memory, lengths)
+        zero_smoothing = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), outputs.flatten(), reduction="none"
+        ).view(outputs.shape)
+        inside = torch.arange(outputs.shape[1], device=outputs.device) <= target_lengths[:, None]
+        return -zero_smoothing * inside
+
+    def init_stream(
+        self, num_streams: int, chunk_size: int, left_chunks: int = -1
+    ) -> EncoderState:
+        """State of new streams; see `ConformerEncoder.init_stream`."""
+        return self.encoder.init_stream(num_streams, chunk_size, left_chunks)
+
+    def encode_chunk(
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        state: EncoderState,
+        is_last: Optional[Tensor] = None,
+    ) -> Tuple[Tensor, Tensor, EncoderState]:
+        """New features in, the next chunk out; see `ConformerEncoder.encode_chunk`."""
+        return self.encoder.encode_chunk(self.cmvn(features), feature_lengths, state, is_last)
+
+    def chunk_feature_frames(self, chunk_size: int) -> Tuple[int, int]:
+        """Feature frames that complete the first chunk of a stream, and each later one."""
+        return chunk_feature_frames(chunk_size, self.config.subsampling)
+
+    def output_length(self, num_frames: int) -> int:
+        """Encoder frames of ``num_frames`` feature frames."""
+        return output_length(num_frames, self.config.subsampling)
+
+    def num_parameters(self) -> int:
+        """All parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def num_active_parameters(self) -> int:
+        """Parameters that one frame or token uses: k of E experts, everything else."""
+        idle = 1.0 - self.config.num_chosen / self.config.num_experts
+        experts = sum(
+            parameter.numel()
+            for name, parameter in self.named_parameters()
+            if name.rsplit(".", 1)[-1] in ("w1", "b1", "w2", "b2")
+        )
+        return self.num_parameters() - math.floor(idle * experts)
+
+    def parameter_summary(self) -> Dict[str, int]:
+        """Parameters of each part of the model."""
+        parts = {name: module for name, module in self.named_children()}
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

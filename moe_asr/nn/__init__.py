@@ -1,0 +1,1 @@
+"""Layers: subsampling, attention, convolution, mixtures of experts, encoder, decoder, caches."""

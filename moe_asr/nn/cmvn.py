@@ -1,0 +1,44 @@
+"""Global mean and variance normalisation, inside the model so that it travels with the weights."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+
+class GlobalCmvn(nn.Module):
+    """(x - mean) * inv_std with fixed statistics, saved as buffers.
+
+    Args:
+        mean, inv_std: (F,) float32; identity when both are None.
+        num_features: F.
+    """
+
+    mean: Tensor
+    inv_std: Tensor
+
+    def __init__(
+        self, num_features: int, mean: Optional[Tensor] = None, inv_std: Optional[Tensor] = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("inv_std", torch.ones(num_features))
+        if (mean is None) != (inv_std is None):
+            raise ValueError("give both mean and inv_std, or neither")
+        if mean is not None and inv_std is not None:
+            self.set(mean, inv_std)
+
+    def set(self, mean: Tensor, inv_std: Tensor) -> None:
+        """Replaces the statistics; raises ValueError unless both are finite and of shape (F,)."""
+        for name, value in (("mean", mean), ("inv_std", inv_std)):
+            value = torch.as_tensor(value, dtype=torch.float32)
+            if value.shape != self.mean.shape or not bool(torch.isfinite(value).all()):
+                raise ValueError(
+                    f"CMVN {name}: expected {tuple(self.mean.shape)} finite values, "
+                    f"found shape {tuple(value.shape)}"
+                )
+            getattr(self, name).copy_(value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., F) -> (..., F)."""
+        return (x - self.mean) * self.inv_std

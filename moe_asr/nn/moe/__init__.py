@@ -1,0 +1,1 @@
+"""Mixture of Experts: router, experts, layer, auxiliary losses, routing statistics."""
