@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import types
 import typing
 from typing import Any, Dict, Mapping, Type, TypeVar, Union
 
@@ -75,7 +76,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    if origin is Union:
+    if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
         choices = [choice for choice in inner if choice is not type(None)]

@@ -77,8 +77,13 @@ class _GroupedFeedForward(torch.autograd.Function):
         grad_gates = torch.bmm(y_by_frame, grad_out.unsqueeze(2)).squeeze(2)  # (M, k)
         grad_y = grad_out.index_select(0, rows)  # (A, D)
         grad_y.mul_(gates.flatten().index_select(0, order).unsqueeze(1))
-        grad_w1, grad_w2 = torch.zeros_like(w1), torch.zeros_like(w2)
-        grad_b1, grad_b2 = w1.new_zeros(w1.shape[0], w1.shape[2]), w2.new_zeros(w2.shape[0], w2.shape[2])
+        grad_w1, grad_w2 = torch.empty_like(w1), torch.empty_like(w2)
+        grad_b1, grad_b2 = w1.new_empty(w1.shape[0], w1.shape[2]), w2.new_empty(w2.shape[0], w2.shape[2])
+        used = {e for e, _, _ in ctx.spans}
+        for e in range(w1.shape[0]):
+            if e not in used:
+                for grad in (grad_w1, grad_b1, grad_w2, grad_b2):
+                    grad[e].zero_()
         grad_a = torch.empty_like(a)
         for e, s, t in ctx.spans:
             torch.mm(grad_y[s:t], w2[e].t(), out=grad_a[s:t])

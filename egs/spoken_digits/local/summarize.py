@@ -1,0 +1,66 @@
+"""Collects the decoding results of the recipe into summary.json, and prints them as a table."""
+
+import argparse
+from pathlib import Path
+
+from moe_asr.files import read_json, write_json
+
+METHODS = {"ctc_greedy": "greedy_wer", "one_best": "hlg_wer"}
+
+
+def collect(directory: Path) -> dict:
+    """{mode: {"greedy_wer", "hlg_wer", "rtf"}} of one system; rtf is of its most complete search."""
+    modes = {}
+    for mode, methods in read_json(directory / "decode" / "results.json").items():
+        row = {}
+        for method, key in METHODS.items():
+            if method in methods:
+                row[key] = round(methods[method]["wer"], 3)
+                row["rtf"] = round(methods[method]["rtf"], 5)
+        modes[mode] = row
+    return modes
+
+
+def training_minutes(directory: Path) -> float:
+    """Minutes that the training of one system took, over all its runs."""
+    return round(read_json(directory / "training.json")["minutes"], 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True, help="corpus.json of the data stage")
+    parser.add_argument("--leave-out", default="theo", help="speaker of the system 'leave_out'")
+    parser.add_argument("--systems", nargs="+", required=True)
+    args = parser.parse_args()
+
+    corpus = read_json(args.corpus)["corpus"]
+    results = {name: collect(args.exp / name) for name in args.systems}
+    minutes = {name: training_minutes(args.exp / name) for name in args.systems}
+    summary = {
+        "corpus": corpus,
+        "systems": {name: modes for name, modes in results.items() if name != "leave_out"},
+        "train_minutes": minutes["moe"],
+        "train_minutes_of": minutes,
+    }
+    if "leave_out" in results:
+        left_out = results["leave_out"]
+        summary["left_out_speaker"] = {"name": args.leave_out, **left_out["full"]}
+        summary["left_out_speaker"]["chunk16"] = left_out["chunk16"]
+    write_json(args.exp / "summary.json", summary)
+
+    print(f"corpus: {corpus}   (WER in percent, RTF on one thread)")
+    print(f"{'system':<22}{'mode':<9}{'greedy':>8}{'HLG':>8}{'RTF':>9}{'train min':>11}")
+    for name, modes in results.items():
+        label = f"moe without {args.leave_out}" if name == "leave_out" else name
+        for mode, row in modes.items():
+            cells = [f"{row[key]:.2f}" if key in row else "-" for key in METHODS.values()]
+            print(
+                f"{label:<22}{mode:<9}{cells[0]:>8}{cells[1]:>8}{row['rtf']:>9.4f}"
+                f"{minutes[name]:>11.1f}"
+            )
+    print(f"written: {args.exp / 'summary.json'}")
+
+
+if __name__ == "__main__":
+    main()

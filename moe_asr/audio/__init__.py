@@ -1,0 +1,1 @@
+"""Waveforms and features: reading, resampling, fbank (offline and online), CMVN statistics."""

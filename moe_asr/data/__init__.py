@@ -1,0 +1,1 @@
+"""Recordings, manifests and batches: corpus adapters, augmentation, sampling, datasets."""

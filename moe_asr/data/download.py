@@ -1,0 +1,84 @@
+"""Fetching the Free Spoken Digit Dataset from its public repository."""
+
+import os
+import shutil
+import tarfile
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from moe_asr.data.fsdd import scan_recordings
+from moe_asr.errors import DataError
+from moe_asr.files import PathLike
+
+FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz"
+
+
+def download_fsdd(target: PathLike, url: str = FSDD_URL, timeout_seconds: float = 10.0) -> Path:
+    """Downloads the corpus (about 10 MB) into ``target/recordings``.
+
+    The folder appears only once it is complete and checked; a complete one is not fetched again.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        DataError: if the network or the archive fails; says what to do instead.
+    """
+    target = Path(target)
+    if (target / "recordings").is_dir():
+        scan_recordings(target)
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".download.", dir=target))
+    try:
+        archive = temporary / "fsdd.tar.gz"
+        _fetch(url, archive, timeout_seconds)
+        (temporary / "recordings").mkdir()
+        _unpack(archive, temporary / "recordings", url)
+        scan_recordings(temporary / "recordings")
+        os.replace(temporary / "recordings", target / "recordings")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _fetch(url: str, path: Path, timeout_seconds: float) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
+            total = int(response.headers.get("Content-Length") or 0) or None
+            with (
+                open(path, "wb") as file,
+                tqdm(total=total, unit="B", unit_scale=True, desc="download FSDD") as progress,
+            ):
+                while True:
+                    block = response.read(1 << 16)
+                    if not block:
+                        break
+                    file.write(block)
+                    progress.update(len(block))
+    except OSError as error:  # URLError and socket.timeout are OSErrors
+        raise DataError(
+            f"{url}: cannot be downloaded ({error}); set FSDD_DIR to a folder that holds FSDD's "
+            "'recordings', or use synthetic digits"
+        ) from error
+    if total is not None and path.stat().st_size != total:
+        raise DataError(f"{url}: {path.stat().st_size} of {total} bytes came; try again")
+
+
+def _unpack(archive: Path, folder: Path, url: str) -> None:
+    """Writes the archive's ``*/recordings/*.wav`` into ``folder``; other members are left out."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                parts = Path(member.name).parts
+                if len(parts) != 3 or parts[1] != "recordings" or not parts[2].endswith(".wav"):
+                    continue
+                content = tar.extractfile(member)
+                if content is None:
+                    raise DataError(f"{url}: {member.name} is not a plain file")
+                (folder / parts[2]).write_bytes(content.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{url}: damaged archive: {error}") from error

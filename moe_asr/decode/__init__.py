@@ -1,0 +1,1 @@
+"""Decoding methods, and the runner that applies them to manifests."""

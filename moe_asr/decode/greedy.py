@@ -1,0 +1,64 @@
+"""CTC greedy search: the best token of every frame."""
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import List, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from moe_asr.decode.registry import DecodingMethod, Hypothesis, register
+from moe_asr.errors import DataError
+
+BLANK = 0
+
+
+@dataclass(frozen=True)
+class GreedyOptions:
+    """Greedy search has nothing to choose."""
+
+
+@register("ctc_greedy")
+class CtcGreedy(DecodingMethod):
+    """The best token of each frame, repetitions merged, blanks removed; needs no graph."""
+
+    options_type = GreedyOptions
+
+    def decode(
+        self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
+    ) -> List[Hypothesis]:
+        """See `DecodingMethod.decode`; an utterance without frames is an empty text.
+
+        Raises:
+            DataError: naming the utterance whose log-probabilities hold NaN or +inf, or if the model
+                and the tokenizer have different numbers of tokens.
+        """
+        vocab_size = self.resources.tokenizer.vocab_size
+        if log_probs.ndim != 3 or log_probs.shape[2] != vocab_size:
+            raise DataError(
+                f"expected log_probs (N, T, {vocab_size}) for this tokenizer, "
+                f"found {tuple(log_probs.shape)}"
+            )
+        if not len(log_probs) == len(lengths) == len(utterance_ids):
+            raise DataError(
+                f"{len(log_probs)} utterances, {len(lengths)} lengths, {len(utterance_ids)} ids"
+            )
+        scores, labels = log_probs.max(dim=2) if log_probs.shape[1] else (log_probs.sum(2),) * 2
+        hypotheses = []
+        for name, length, row, values in zip(utterance_ids, lengths.tolist(), labels, scores):
+            best = values[:length]
+            if not bool((best < float("inf")).all()):  # NaN compares false too
+                frame = int((~(best < float("inf"))).nonzero()[0])
+                raise DataError(
+                    f"utterance {name}: log_probs of frame {frame} hold {float(best[frame])}"
+                )
+            tokens = collapse(row[:length].tolist())
+            text = self.resources.tokenizer.decode(list(tokens))
+            score = float(best.to(torch.float64).sum())
+            hypotheses.append(Hypothesis(name, text, tuple(text.split()), score, tokens))
+        return hypotheses
+
+
+def collapse(labels: Sequence[int]) -> Tuple[int, ...]:
+    """Frame labels to tokens: merges repetitions, then removes blanks."""
+    return tuple(label for label, _ in groupby(labels) if label != BLANK)

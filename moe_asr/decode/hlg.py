@@ -1,0 +1,49 @@
+"""One-best decoding on an HLG, searched by k2."""
+
+from typing import List, Sequence
+
+from torch import Tensor
+
+from moe_asr.decode.greedy import collapse
+from moe_asr.decode.registry import DecodingMethod, DecodingResources, Hypothesis, register
+from moe_asr.errors import ConfigError
+from moe_asr.fsa.search_k2 import K2Search, K2SearchOptions, one_best
+
+
+@register("one_best")
+class OneBest(DecodingMethod):
+    """The words of the best path through the lattice.
+
+    Raises:
+        ConfigError: if there is no graph.
+        GraphError: if the graph is not an HLG for the tokenizer's vocabulary.
+        MissingDependencyError: if there is no k2.
+    """
+
+    options_type = K2SearchOptions
+
+    def __init__(self, resources: DecodingResources, options: K2SearchOptions) -> None:
+        super().__init__(resources, options)
+        if resources.graph is None:
+            raise ConfigError("one_best searches a graph: none was given")
+        resources.graph.check_vocabulary(resources.tokenizer.vocab_size)
+        self._search = K2Search(resources.graph, options, resources.device)
+
+    def decode(
+        self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
+    ) -> List[Hypothesis]:
+        """See `DecodingMethod.decode`; an utterance without a path has no words and no score.
+
+        Raises:
+            DataError: naming the utterance that has no frames, or NaN or +inf in them.
+        """
+        lattice = self._search.intersect(log_probs, lengths, utterance_ids)
+        hypotheses = []
+        for name, path in zip(utterance_ids, one_best(lattice)):
+            if path is None:
+                hypotheses.append(Hypothesis(name, "", (), None, ()))
+                continue
+            words = tuple(self._search.graph.word_symbols(path.words))
+            tokens = collapse(path.tokens)
+            hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, tokens))
+        return hypotheses

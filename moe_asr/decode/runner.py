@@ -1,0 +1,201 @@
+"""From cuts to hypotheses: features, encoder, search, each timed.
+
+Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from moe_asr.audio.fbank import make_fbank
+from moe_asr.data.dataset import load_waveform
+from moe_asr.decode.registry import DecodingMethod, Hypothesis
+from moe_asr.decode.streaming import encode_in_chunks
+from moe_asr.errors import ConfigError, DataError
+from moe_asr.files import PathLike
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from moe_asr.model.directory import LoadedModel
+    from moe_asr.model.u2 import U2MoeModel
+
+_MODE = re.compile(r"chunk([1-9]\d*)(?:-left(\d+))?")
+
+
+@dataclass(frozen=True)
+class DecodingMode:
+    """The context that the encoder sees.
+
+    Attributes:
+        name: ``full``, ``chunk16``, or ``chunk16-left4`` for a left context of four chunks.
+        chunk_size: in encoder frames, -1 is full context.
+        left_chunks: -1 is all.
+    """
+
+    name: str
+    chunk_size: int = -1
+    left_chunks: int = -1
+
+    @classmethod
+    def parse(cls, name: str) -> "DecodingMode":
+        """The mode of this name; `ConfigError` if there is none."""
+        if name == "full":
+            return cls(name)
+        match = _MODE.fullmatch(name)
+        if match is None:
+            raise ConfigError(
+                f"unknown decoding mode '{name}': expected full, chunk16 or chunk16-left4 "
+                "(with other numbers too)"
+            )
+        return cls(name, int(match[1]), int(match[2]) if match[2] is not None else -1)
+
+
+@dataclass
+class DecodingRun:
+    """What `decode_cuts` found and how long it took.
+
+    Attributes:
+        hypotheses: by method, then by utterance id, in the order of the cuts.
+        audio_seconds: of all cuts.
+        feature_seconds, encoder_seconds: wall time of the steps that all methods share; audio has been
+            read and resampled before.
+        search_seconds: wall time by method.
+    """
+
+    hypotheses: Dict[str, Dict[str, Hypothesis]]
+    audio_seconds: float = 0.0
+    feature_seconds: float = 0.0
+    encoder_seconds: float = 0.0
+    search_seconds: Dict[str, float] = field(default_factory=dict)
+
+    def rtf(self, method: str) -> float:
+        """Real-time factor: features, encoder and the search of ``method``, over the audio."""
+        spent = self.feature_seconds + self.encoder_seconds + self.search_seconds[method]
+        return spent / self.audio_seconds
+
+
+def decode_cuts(
+    model: Union[PathLike, "LoadedModel"],
+    cuts: Iterable["Cut"],
+    methods: Sequence[DecodingMethod],
+    mode: Union[str, DecodingMode] = "full",
+    streaming: bool = False,
+    max_batch_seconds: float = 60.0,
+    progress: bool = True,
+) -> DecodingRun:
+    """Decodes every cut by every method, from one pass of the encoder.
+
+    Args:
+        model: a model directory, or what `load_model_dir` made of it.
+        cuts: with audio; supervisions are not looked at.
+        methods: made with the model's tokenizer.
+        mode: the encoder's context.
+        streaming: in a chunk mode, feed the encoder chunk by chunk through its caches, as in service,
+            instead of one pass under the chunk mask; full context cannot stream.
+        max_batch_seconds: padded duration of a batch; a longer cut is a batch of its own.
+        progress: show a bar.
+
+    Raises:
+        DataError: on two cuts of one id, no cuts, or an utterance too short for an encoder frame.
+        AudioError: naming the cut whose audio cannot be read.
+        ConfigError: on an unknown mode.
+    """
+    if isinstance(mode, str):
+        mode = DecodingMode.parse(mode)
+    loaded = _load(model)
+    cuts = list(cuts)
+    _check_ids(cuts)
+    run = DecodingRun({method.name: {} for method in methods})
+    run.search_seconds = {method.name: 0.0 for method in methods}
+    fbank = make_fbank(loaded.fbank_options)
+    network, device = loaded.model, loaded.model.device
+    with tqdm(total=len(cuts), desc=mode.name, unit="utt", disable=not progress) as bar:
+        for batch in make_batches(cuts, max_batch_seconds):
+            names = [cut.id for cut in batch]
+            waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
+            num_samples = sum(len(samples) for samples in waveforms)
+            run.audio_seconds += num_samples / loaded.fbank_options.sample_rate
+
+            since = time.perf_counter()
+            features = [torch.as_tensor(matrix) for matrix in fbank.batch(waveforms)]
+            run.feature_seconds += time.perf_counter() - since
+
+            since = time.perf_counter()
+            log_probs, lengths = _posteriors(network, features, mode, streaming)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            run.encoder_seconds += time.perf_counter() - since
+            _check_lengths(lengths, features, names)
+
+            for method in methods:
+                since = time.perf_counter()
+                found = method.decode(log_probs, lengths, names)
+                run.search_seconds[method.name] += time.perf_counter() - since
+                run.hypotheses[method.name].update(zip(names, found))
+            bar.update(len(batch))
+    for method in methods:
+        found_by_id = run.hypotheses[method.name]
+        run.hypotheses[method.name] = {cut.id: found_by_id[cut.id] for cut in cuts}
+    return run
+
+
+def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[List["Cut"]]:
+    """Cuts of similar duration together, longest first."""
+    batch: List["Cut"] = []
+    for cut in sorted(cuts, key=lambda cut: -cut.duration):
+        if batch and batch[0].duration * (len(batch) + 1) > max_batch_seconds:
+            yield batch
+            batch = []
+        batch.append(cut)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def _posteriors(
+    model: "U2MoeModel", features: List[Tensor], mode: DecodingMode, streaming: bool
+) -> Tuple[Tensor, Tensor]:
+    """[utt] (T, F) -> (N, S, C) float32 and lengths (N,)."""
+    features_NTF = pad_sequence(features, batch_first=True).to(model.device)
+    lengths = torch.tensor([len(matrix) for matrix in features], device=model.device)
+    if streaming and mode.chunk_size > 0:
+        return encode_in_chunks(model, features_NTF, lengths, mode.chunk_size, mode.left_chunks)
+    memory, lengths = model.encode(features_NTF, lengths, mode.chunk_size, mode.left_chunks)
+    return model.ctc_log_probs(memory), lengths
+
+
+def _load(model: Union[PathLike, "LoadedModel"]) -> "LoadedModel":
+    from moe_asr.model.directory import LoadedModel, load_model_dir
+
+    return model if isinstance(model, LoadedModel) else load_model_dir(model)
+
+
+def _check_ids(cuts: Sequence["Cut"]) -> None:
+    if not cuts:
+        raise DataError("no cuts to decode")
+    seen = set()
+    for cut in cuts:
+        if cut.id in seen:
+            raise DataError(f"two cuts have the id '{cut.id}'")
+        seen.add(cut.id)
+
+
+def _check_lengths(lengths: Tensor, features: Sequence[Tensor], names: Sequence[str]) -> None:
+    for length, matrix, name in zip(lengths.tolist(), features, names):
+        if length < 1:
+            raise DataError(
+                f"cut '{name}': too short to decode: {len(matrix)} feature frames give no encoder frame"
+            )
+
+
+def texts(hypotheses: Mapping[str, Hypothesis]) -> Dict[str, str]:
+    """The text of each hypothesis by utterance id."""
+    return {name: hypothesis.text for name, hypothesis in hypotheses.items()}

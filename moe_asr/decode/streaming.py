@@ -1,0 +1,52 @@
+"""A batch of utterances fed to the encoder chunk by chunk, as a service would.
+
+Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens.
+"""
+
+from typing import TYPE_CHECKING, List, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+if TYPE_CHECKING:
+    from moe_asr.model.u2 import U2MoeModel
+
+
+@torch.no_grad()
+def encode_in_chunks(
+    model: "U2MoeModel", features_NTF: Tensor, lengths: Tensor, chunk_size: int, left_chunks: int = -1
+) -> Tuple[Tensor, Tensor]:
+    """CTC log-probabilities by `model.encode_chunk`, every chunk given as soon as it is complete.
+
+    Args:
+        features_NTF: (N, T, F) float32, padded on the right.
+        lengths: (N,) feature frames of each utterance.
+        chunk_size: encoder frames of a chunk.
+        left_chunks: of left context, -1 is all.
+
+    Returns:
+        (N, S, C) float32, zero after each length, and the lengths (N,).
+    """
+    first, following = model.chunk_feature_frames(chunk_size)
+    state = model.init_stream(len(features_NTF), chunk_size, left_chunks)
+    pieces: List[List[Tensor]] = [[] for _ in range(len(features_NTF))]  # [utt][chunk] (s, C)
+    active = list(range(len(features_NTF)))
+    position, step = 0, first
+    while active:
+        end = position + step
+        given = (lengths[active] - position).clamp(min=0, max=step)
+        is_last = lengths[active] <= end
+        chunk = features_NTF[active, position:end]
+        memory, memory_lengths, state = model.encode_chunk(chunk, given, state, is_last)
+        log_probs = model.ctc_log_probs(memory)
+        for row, stream in enumerate(active):
+            pieces[stream].append(log_probs[row, : int(memory_lengths[row])])
+        if bool(is_last.any()):
+            left = [row for row, finished in enumerate(is_last.tolist()) if not finished]
+            state = state.select(left)
+            active = [active[row] for row in left]
+        position, step = end, following
+    whole = [torch.cat(chunks) for chunks in pieces]
+    frames = torch.tensor([len(rows) for rows in whole], device=lengths.device)
+    return pad_sequence(whole, batch_first=True), frames

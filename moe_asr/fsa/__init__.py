@@ -1,0 +1,1 @@
+"""Lexicons, decoding graphs and the search over them."""
