@@ -143,7 +143,8 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 class StreamingResampler:
     """Resamples a waveform that arrives in pieces; all pieces out are `resample` of all pieces in.
 
-    Output lags behind input by the filter's delay, until the last piece.
+    Until the last piece, output lags behind input by the filter's delay and soxr's blocks: from
+    8 kHz to 16 kHz by 64 ms on average and 115 ms at most, from 48 kHz by 21 ms and 36 ms.
 
     Args:
         from_rate, to_rate: in Hz.

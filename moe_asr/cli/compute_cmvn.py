@@ -68,7 +68,8 @@ def manifest_features(
     from moe_asr.errors import AudioError, DataError
 
     fbank = make_fbank(options)
-    for cut in tqdm(islice(read_cuts(manifest), max_cuts), unit="cut", disable=None):
+    cuts = list(islice(read_cuts(manifest), max_cuts))
+    for cut in tqdm(cuts, unit="cut", disable=None):
         where = f"{manifest}: cut {cut.id}"
         if not cut.has_recording or cut.num_channels != 1:
             found = f"{cut.num_channels} channels" if cut.has_recording else "no recording"

@@ -6,13 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import soundfile
 from lhotse import CutSet
 from lhotse.augmentation import Speed
 from lhotse.cut import Cut
 from torch.utils.data import DataLoader, Dataset
 
 from moe_asr.audio.fbank import Fbank, FbankOptions, make_fbank
-from moe_asr.audio.io import resample
+from moe_asr.audio.io import as_waveform, read_audio, resample
 from moe_asr.data.batch import Batch, collate
 from moe_asr.data.config import DataConfig
 from moe_asr.data.sampling import EpochSampler, draw_speed_factor, random_for
@@ -112,25 +113,44 @@ def load_waveform(cut: Cut, sample_rate: int) -> np.ndarray:
 
     Raises:
         AudioError: naming the cut and its file, if it is unreadable, truncated, not mono, empty or
-            not finite.
+            not finite, or of another rate than the manifest says.
     """
-    name = f"cut '{cut.id}'"
-    sources = getattr(getattr(cut, "recording", None), "sources", None) or []
-    if sources and sources[0].type == "file":
-        name += f" ({sources[0].source})"
+    recording = getattr(cut, "recording", None)
+    sources = recording.sources if recording is not None else []
+    plain = len(sources) == 1 and sources[0].type == "file" and not recording.transforms
+    path = sources[0].source if plain else None
+    name = f"cut '{cut.id}'" + (f" ({path})" if plain else "")
     try:
-        samples = cut.load_audio()
-    except Exception as error:  # lhotse's backends raise whatever they meet
-        raise AudioError(f"{name}: cannot be read: {str(error) or repr(error)}") from error
-    if samples is None or samples.ndim != 2 or samples.shape[0] != 1:
-        shape = None if samples is None else samples.shape
-        raise AudioError(f"{name}: found audio of shape {shape}; expected one channel")
-    samples = samples[0]
+        if plain and len(sources[0].channels) == 1 and cut.num_samples == recording.num_samples:
+            samples, rate = read_audio(path)
+        else:
+            samples, rate = _load_with_lhotse(cut, path), cut.sampling_rate
+    except AudioError as error:
+        raise AudioError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from error
+    if rate != cut.sampling_rate:
+        raise AudioError(f"{name}: found {rate} Hz; expected {cut.sampling_rate} Hz")
     if len(samples) == 0 or abs(len(samples) - cut.num_samples) > 1:
         raise AudioError(f"{name}: found {len(samples)} samples; expected {cut.num_samples}")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{name}: samples that are not finite")
-    return resample(samples, cut.sampling_rate, sample_rate)
+    return resample(samples, rate, sample_rate)
+
+
+def _load_with_lhotse(cut: Cut, path: str | None) -> np.ndarray:
+    """Parts of recordings, mixed, perturbed, multi-channel and other cuts."""
+    try:
+        if path is not None:
+            # lhotse fills up to half a second that a file is short of by mirroring
+            found = soundfile.info(path).frames
+            if found < cut.recording.num_samples - 1:
+                raise AudioError(f"found {found} samples; expected {cut.recording.num_samples}")
+        samples = cut.load_audio()
+    except AudioError:
+        raise
+    except Exception as error:  # lhotse's backends raise whatever they meet
+        raise AudioError(f"cannot be read: {str(error) or repr(error)}") from error
+    if samples is None or samples.ndim != 2 or samples.shape[0] != 1:
+        shape = None if samples is None else samples.shape
+        raise AudioError(f"found audio of shape {shape}; expected one channel")
+    return as_waveform(samples[0])
 
 
 def change_speed(samples: np.ndarray, factor: float, sample_rate: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def mix_digit_string(string: DigitString) -> Cut:
     slack = source.recording.num_samples - string.num_samples
     if slack <= 0:
         raise DataError(
-            f"{string.id}: {string.num_samples / rate:.1f} s; at most {_NOISE_SECONDS} s are possible"
+            f"{string.id}: {string.num_samples / rate:.1f} s; at most {_NOISE_SECONDS} s fit"
         )
     mixed: Cut = source.truncate(
         offset=int(string.noise_position * slack) / rate, duration=string.num_samples / rate
@@ -75,7 +75,7 @@ def _digit_cut(recording: DigitRecording, rate: int) -> MonoCut:
 @lru_cache(maxsize=8)
 def _noise_cut(split: str, pink: bool, rate: int) -> MonoCut:
     """A stretch of noise with RMS 1; each split has its own."""
-    rng = np.random.Generator(np.random.PCG64([sum(map(ord, split)), int(pink)]))
+    rng = np.random.Generator(np.random.PCG64([*split.encode(), int(pink)]))
     num_samples = _NOISE_SECONDS * rate
     noise = rng.standard_normal(num_samples)
     if pink:

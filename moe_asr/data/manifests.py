@@ -1,8 +1,8 @@
 """lhotse cut manifests on disk: written atomically, read with errors that name the file."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 from lhotse import CutSet, MonoCut
 

@@ -7,7 +7,6 @@ is taken up again in the middle of an epoch sees what it would have seen.
 import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 from lhotse import CutSet
 from lhotse.cut import Cut
@@ -16,6 +15,7 @@ from lhotse.dataset.sampling.base import TimeConstraint
 from torch.utils.data import Sampler
 
 from moe_asr.data.config import DataConfig
+from moe_asr.errors import DataError
 
 
 def random_for(seed: int, epoch: int, utterance_id: str) -> random.Random:
@@ -31,7 +31,9 @@ def draw_speed_factor(rng: random.Random, config: DataConfig) -> float:
 class EpochSampler(Sampler):
     """The batches of one epoch, as lhotse CutSets, from lhotse's DynamicBucketingSampler.
 
-    Durations are those after speed perturbation. Iterating again gives the same batches again.
+    Durations are those after speed perturbation. All batches are drawn at once, on first use (a few
+    tenths of a second for ten thousand cuts, no audio is read), and in training put in random
+    order: lhotse takes its buckets in the same order in every epoch, and incomplete batches last.
 
     Args:
         cuts: what to draw from, in memory.
@@ -53,24 +55,33 @@ class EpochSampler(Sampler):
         rank: int = 0,
     ) -> None:
         assert skip_batches >= 0 and epoch >= 0, (skip_batches, epoch)
+        if not cuts:
+            raise DataError("no cuts to make batches of")
         self.cuts = list(cuts)
         self.config = config
         self.epoch = epoch
         self.training = training
         self.skip_batches = skip_batches
         self.world_size, self.rank = world_size, rank
-        self._num_batches: int | None = None
+        self._batches: list[CutSet] | None = None
 
     def __iter__(self) -> Iterator[CutSet]:
-        return islice(iter(self._sampler()), self.skip_batches, None)
+        return iter(self._all_batches()[self.skip_batches :])
 
     def __len__(self) -> int:
-        """Batches after ``skip_batches``, counted once by running the sampler; reads no audio."""
-        if self._num_batches is None:
-            self._num_batches = sum(1 for _ in self._sampler())
-        return max(0, self._num_batches - self.skip_batches)
+        """Batches after ``skip_batches``."""
+        return max(0, len(self._all_batches()) - self.skip_batches)
 
-    def _sampler(self) -> DynamicBucketingSampler:
+    def _all_batches(self) -> list[CutSet]:
+        if self._batches is None:
+            shuffle = self.training and self.config.shuffle
+            rng = random.Random(f"{self.config.seed}/{self.epoch}")
+            self._batches = list(self._sampler(shuffle, seed=rng.getrandbits(32)))
+            if shuffle:
+                rng.shuffle(self._batches)
+        return self._batches
+
+    def _sampler(self, shuffle: bool, seed: int) -> DynamicBucketingSampler:
         config = self.config
         constraint = _PerturbedDuration(
             max_duration=config.max_duration_seconds, max_cuts=config.max_utterances
@@ -80,7 +91,6 @@ class EpochSampler(Sampler):
                 cut.id: draw_speed_factor(random_for(config.seed, self.epoch, cut.id), config)
                 for cut in self.cuts
             }
-        order = random.Random(f"{config.seed}/{self.epoch}")
         num_buckets = min(config.num_buckets, len(self.cuts))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that a small set may not fill its buffer
@@ -90,11 +100,11 @@ class EpochSampler(Sampler):
                 # lhotse estimates bounds for two buckets or more
                 duration_bins=None if num_buckets > 1 else [],
                 num_buckets=num_buckets,
-                shuffle=self.training and config.shuffle,
+                shuffle=shuffle,
                 drop_last=self.training and config.drop_last,
-                seed=order.getrandbits(32),
-                # with synchronous buckets lhotse takes them in the same order in every epoch
-                sync_buckets=False,
+                seed=seed,
+                # the other way of choosing buckets takes empty ones for filled, and ends too early
+                sync_buckets=True,
                 num_cuts_for_bins_estimate=len(self.cuts),
                 world_size=self.world_size,
                 rank=self.rank,

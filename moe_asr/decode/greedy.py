@@ -1,8 +1,8 @@
 """CTC greedy search: the best token of every frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -26,12 +26,12 @@ class CtcGreedy(DecodingMethod):
 
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
-    ) -> List[Hypothesis]:
+    ) -> list[Hypothesis]:
         """See `DecodingMethod.decode`; an utterance without frames is an empty text.
 
         Raises:
-            DataError: naming the utterance whose log-probabilities hold NaN or +inf, or if the model
-                and the tokenizer have different numbers of tokens.
+            DataError: naming the utterance whose log-probabilities hold NaN or +inf, or if they are
+                not of as many tokens as the tokenizer has.
         """
         vocab_size = self.resources.tokenizer.vocab_size
         if log_probs.ndim != 3 or log_probs.shape[2] != vocab_size:
@@ -43,9 +43,11 @@ class CtcGreedy(DecodingMethod):
             raise DataError(
                 f"{len(log_probs)} utterances, {len(lengths)} lengths, {len(utterance_ids)} ids"
             )
-        scores, labels = log_probs.max(dim=2) if log_probs.shape[1] else (log_probs.sum(2),) * 2
+        scores, labels = log_probs.max(dim=2)
         hypotheses = []
-        for name, length, row, values in zip(utterance_ids, lengths.tolist(), labels, scores):
+        for name, length, row, values in zip(
+            utterance_ids, lengths.tolist(), labels, scores, strict=True
+        ):
             best = values[:length]
             if not bool((best < float("inf")).all()):  # NaN compares false too
                 frame = int((~(best < float("inf"))).nonzero()[0])
@@ -59,6 +61,6 @@ class CtcGreedy(DecodingMethod):
         return hypotheses
 
 
-def collapse(labels: Sequence[int]) -> Tuple[int, ...]:
+def collapse(labels: Sequence[int]) -> tuple[int, ...]:
     """Frame labels to tokens: merges repetitions, then removes blanks."""
     return tuple(label for label, _ in groupby(labels) if label != BLANK)

@@ -1,6 +1,6 @@
 """One-best decoding on an HLG, searched by k2."""
 
-from typing import List, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class OneBest(DecodingMethod):
 
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
-    ) -> List[Hypothesis]:
+    ) -> list[Hypothesis]:
         """See `DecodingMethod.decode`; an utterance without a path has no words and no score.
 
         Raises:
@@ -39,7 +39,7 @@ class OneBest(DecodingMethod):
         """
         lattice = self._search.intersect(log_probs, lengths, utterance_ids)
         hypotheses = []
-        for name, path in zip(utterance_ids, one_best(lattice)):
+        for name, path in zip(utterance_ids, one_best(lattice), strict=True):
             if path is None:
                 hypotheses.append(Hypothesis(name, "", (), None, ()))
                 continue

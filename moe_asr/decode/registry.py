@@ -4,7 +4,12 @@ import dataclasses
 import difflib
 import importlib
 from abc import ABC, abstractmethod
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import (
+    Any,
+    ClassVar,
+    TypeVar,
+)
 
 from torch import Tensor
 
@@ -15,8 +20,8 @@ from moe_asr.text.tokenizer import Tokenizer
 
 # Modules that register methods; imported when a method is first asked for.
 _MODULES = ("moe_asr.decode.greedy", "moe_asr.decode.hlg")
-_METHODS: Dict[str, Type["DecodingMethod"]] = {}
-M = TypeVar("M", bound=Type["DecodingMethod"])
+_METHODS: dict[str, type["DecodingMethod"]] = {}
+M = TypeVar("M", bound=type["DecodingMethod"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Hypothesis:
 
     utterance_id: str
     text: str
-    words: Tuple[str, ...]
-    score: Optional[float]
-    tokens: Tuple[int, ...]
+    words: tuple[str, ...]
+    score: float | None
+    tokens: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class DecodingResources:
     """
 
     tokenizer: Tokenizer
-    graph: Optional[DecodingGraph] = None
+    graph: DecodingGraph | None = None
     device: str = "cpu"
 
 
@@ -62,7 +67,7 @@ class DecodingMethod(ABC):
     """
 
     name: ClassVar[str]
-    options_type: ClassVar[Type[Any]]
+    options_type: ClassVar[type[Any]]
 
     def __init__(self, resources: DecodingResources, options: Any) -> None:
         self.resources = resources
@@ -71,7 +76,7 @@ class DecodingMethod(ABC):
     @abstractmethod
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
-    ) -> List[Hypothesis]:
+    ) -> list[Hypothesis]:
         """Decodes a batch.
 
         Args:
@@ -96,13 +101,13 @@ def register(name: str) -> Callable[[M], M]:
     return add
 
 
-def available_methods() -> List[str]:
+def available_methods() -> list[str]:
     """The names of all methods, sorted."""
     _import_methods()
     return sorted(_METHODS)
 
 
-def get_method(name: str) -> Type[DecodingMethod]:
+def get_method(name: str) -> type[DecodingMethod]:
     """The class registered as ``name``; `ConfigError` with the nearest name if there is none."""
     _import_methods()
     if name not in _METHODS:
@@ -115,7 +120,7 @@ def get_method(name: str) -> Type[DecodingMethod]:
 
 
 def make_method(
-    name: str, resources: DecodingResources, options: Optional[Mapping[str, Any]] = None
+    name: str, resources: DecodingResources, options: Mapping[str, Any] | None = None
 ) -> DecodingMethod:
     """A method ready to decode, its options given as plain values; `ConfigError` on a wrong one."""
     method = get_method(name)

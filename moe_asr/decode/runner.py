@@ -5,9 +5,9 @@ Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Union
 
 import torch
 from torch import Tensor
@@ -65,16 +65,16 @@ class DecodingRun:
     Attributes:
         hypotheses: by method, then by utterance id, in the order of the cuts.
         audio_seconds: of all cuts.
-        feature_seconds, encoder_seconds: wall time of the steps that all methods share; audio has been
-            read and resampled before.
+        feature_seconds, encoder_seconds: wall time of the steps that all methods share; audio has
+            been read and resampled before.
         search_seconds: wall time by method.
     """
 
-    hypotheses: Dict[str, Dict[str, Hypothesis]]
+    hypotheses: dict[str, dict[str, Hypothesis]]
     audio_seconds: float = 0.0
     feature_seconds: float = 0.0
     encoder_seconds: float = 0.0
-    search_seconds: Dict[str, float] = field(default_factory=dict)
+    search_seconds: dict[str, float] = field(default_factory=dict)
 
     def rtf(self, method: str) -> float:
         """Real-time factor: features, encoder and the search of ``method``, over the audio."""
@@ -86,7 +86,7 @@ def decode_cuts(
     model: Union[PathLike, "LoadedModel"],
     cuts: Iterable["Cut"],
     methods: Sequence[DecodingMethod],
-    mode: Union[str, DecodingMode] = "full",
+    mode: str | DecodingMode = "full",
     streaming: bool = False,
     max_batch_seconds: float = 60.0,
     progress: bool = True,
@@ -98,8 +98,8 @@ def decode_cuts(
         cuts: with audio; supervisions are not looked at.
         methods: made with the model's tokenizer.
         mode: the encoder's context.
-        streaming: in a chunk mode, feed the encoder chunk by chunk through its caches, as in service,
-            instead of one pass under the chunk mask; full context cannot stream.
+        streaming: in a chunk mode, feed the encoder chunk by chunk through its caches, as in
+            service, instead of one pass under the chunk mask; full context cannot stream.
         max_batch_seconds: padded duration of a batch; a longer cut is a batch of its own.
         progress: show a bar.
 
@@ -139,7 +139,7 @@ def decode_cuts(
                 since = time.perf_counter()
                 found = method.decode(log_probs, lengths, names)
                 run.search_seconds[method.name] += time.perf_counter() - since
-                run.hypotheses[method.name].update(zip(names, found))
+                run.hypotheses[method.name].update(zip(names, found, strict=True))
             bar.update(len(batch))
     for method in methods:
         found_by_id = run.hypotheses[method.name]
@@ -147,9 +147,9 @@ def decode_cuts(
     return run
 
 
-def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[List["Cut"]]:
+def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[list["Cut"]]:
     """Cuts of similar duration together, longest first."""
-    batch: List["Cut"] = []
+    batch: list[Cut] = []
     for cut in sorted(cuts, key=lambda cut: -cut.duration):
         if batch and batch[0].duration * (len(batch) + 1) > max_batch_seconds:
             yield batch
@@ -161,8 +161,8 @@ def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[Li
 
 @torch.no_grad()
 def _posteriors(
-    model: "U2MoeModel", features: List[Tensor], mode: DecodingMode, streaming: bool
-) -> Tuple[Tensor, Tensor]:
+    model: "U2MoeModel", features: list[Tensor], mode: DecodingMode, streaming: bool
+) -> tuple[Tensor, Tensor]:
     """[utt] (T, F) -> (N, S, C) float32 and lengths (N,)."""
     features_NTF = pad_sequence(features, batch_first=True).to(model.device)
     lengths = torch.tensor([len(matrix) for matrix in features], device=model.device)
@@ -189,13 +189,14 @@ def _check_ids(cuts: Sequence["Cut"]) -> None:
 
 
 def _check_lengths(lengths: Tensor, features: Sequence[Tensor], names: Sequence[str]) -> None:
-    for length, matrix, name in zip(lengths.tolist(), features, names):
+    for length, matrix, name in zip(lengths.tolist(), features, names, strict=True):
         if length < 1:
             raise DataError(
-                f"cut '{name}': too short to decode: {len(matrix)} feature frames give no encoder frame"
+                f"cut '{name}': too short to decode: {len(matrix)} feature frames give no "
+                "encoder frame"
             )
 
 
-def texts(hypotheses: Mapping[str, Hypothesis]) -> Dict[str, str]:
+def texts(hypotheses: Mapping[str, Hypothesis]) -> dict[str, str]:
     """The text of each hypothesis by utterance id."""
     return {name: hypothesis.text for name, hypothesis in hypotheses.items()}

@@ -3,7 +3,7 @@
 Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens.
 """
 
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def encode_in_chunks(
-    model: "U2MoeModel", features_NTF: Tensor, lengths: Tensor, chunk_size: int, left_chunks: int = -1
-) -> Tuple[Tensor, Tensor]:
+    model: "U2MoeModel",
+    features_NTF: Tensor,
+    lengths: Tensor,
+    chunk_size: int,
+    left_chunks: int = -1,
+) -> tuple[Tensor, Tensor]:
     """CTC log-probabilities by `model.encode_chunk`, every chunk given as soon as it is complete.
 
     Args:
@@ -30,7 +34,7 @@ def encode_in_chunks(
     """
     first, following = model.chunk_feature_frames(chunk_size)
     state = model.init_stream(len(features_NTF), chunk_size, left_chunks)
-    pieces: List[List[Tensor]] = [[] for _ in range(len(features_NTF))]  # [utt][chunk] (s, C)
+    pieces: list[list[Tensor]] = [[] for _ in range(len(features_NTF))]  # [utt][chunk] (s, C)
     active = list(range(len(features_NTF)))
     position, step = 0, first
     while active:

@@ -1,7 +1,7 @@
 """Word error rate by edit distance, with the alignment of every utterance."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import kaldialign
 
@@ -9,7 +9,7 @@ from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import PathLike, read_text, write_text
 
 Words = Sequence[str]
-AlignedPair = Tuple[Optional[str], Optional[str]]  # reference and hypothesis; None is a gap
+AlignedPair = tuple[str | None, str | None]  # reference and hypothesis; None is a gap
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class UtteranceScore:
     """The errors of one utterance and the alignment they come from."""
 
     counts: ErrorCounts
-    alignment: Tuple[AlignedPair, ...]
+    alignment: tuple[AlignedPair, ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class WerReport:
     """The scores of a test set: total, and by utterance id in the order of the references."""
 
     total: ErrorCounts
-    utterances: Dict[str, UtteranceScore]
+    utterances: dict[str, UtteranceScore]
 
     def write(self, path: PathLike) -> None:
         """Writes totals, then the alignment of each utterance, as text."""
@@ -67,20 +67,23 @@ class WerReport:
         lines = [
             f"WER {total.wer:.2f} %: {total.errors} errors in {total.reference_length} words "
             f"({total.substitutions} substitutions, {total.deletions} deletions, "
-            f"{total.insertions} insertions); {wrong} of {len(self.utterances)} utterances have errors"
+            f"{total.insertions} insertions); {wrong} of {len(self.utterances)} utterances "
+            "have errors"
         ]
         for name, score in self.utterances.items():
             lines += ["", *format_alignment(name, score)]
         write_text(path, "\n".join(lines) + "\n")
 
 
-def align(reference: Words, hypothesis: Words) -> Tuple[AlignedPair, ...]:
+def align(reference: Words, hypothesis: Words) -> tuple[AlignedPair, ...]:
     """Aligns words with the fewest substitutions, deletions and insertions (all of cost 1)."""
-    ids: Dict[str, int] = {}
+    ids: dict[str, int] = {}
     for word in (*reference, *hypothesis):
         ids.setdefault(word, len(ids))
-    symbols: List[Optional[str]] = [*ids, None]  # gaps are -1: no word can be mistaken for one
-    pairs = kaldialign.align([ids[word] for word in reference], [ids[word] for word in hypothesis], -1)
+    symbols: list[str | None] = [*ids, None]  # gaps are -1: no word can be mistaken for one
+    pairs = kaldialign.align(
+        [ids[word] for word in reference], [ids[word] for word in hypothesis], -1
+    )
     return tuple((symbols[left], symbols[right]) for left, right in pairs)
 
 
@@ -96,7 +99,7 @@ def count_errors(alignment: Iterable[AlignedPair]) -> ErrorCounts:
 
 
 def score(
-    references: Mapping[str, Union[str, Words]], hypotheses: Mapping[str, Union[str, Words]]
+    references: Mapping[str, str | Words], hypotheses: Mapping[str, str | Words]
 ) -> WerReport:
     """Scores hypotheses against references of the same utterances.
 
@@ -119,7 +122,7 @@ def score(
                 f"{len(missing)} utterance(s) have no {side}: {', '.join(missing[:3])}{more}"
             )
     total = ErrorCounts()
-    utterances: Dict[str, UtteranceScore] = {}
+    utterances: dict[str, UtteranceScore] = {}
     for name, reference in references.items():
         alignment = align(_words(reference), _words(hypotheses[name]))
         utterances[name] = UtteranceScore(count_errors(alignment), alignment)
@@ -127,9 +130,9 @@ def score(
     return WerReport(total, utterances)
 
 
-def format_alignment(name: str, score: UtteranceScore) -> List[str]:
-    """Lines of a readable alignment: the references, the hypotheses, and S, D, I under the errors."""
-    columns: List[Tuple[str, str, str]] = []
+def format_alignment(name: str, score: UtteranceScore) -> list[str]:
+    """Lines of a readable alignment: reference, hypothesis, and S, D or I under an error."""
+    columns: list[tuple[str, str, str]] = []
     for reference, hypothesis in score.alignment:
         mark = ""
         if reference != hypothesis:
@@ -146,9 +149,9 @@ def format_alignment(name: str, score: UtteranceScore) -> List[str]:
     return lines
 
 
-def collect(pairs: Iterable[Tuple[str, str]], source: str = "transcripts") -> Dict[str, str]:
+def collect(pairs: Iterable[tuple[str, str]], source: str = "transcripts") -> dict[str, str]:
     """Transcripts by utterance id; `DataError` naming an id that comes twice."""
-    texts: Dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, text in pairs:
         if name in texts:
             raise DataError(f"{source}: utterance '{name}' comes twice")
@@ -156,7 +159,7 @@ def collect(pairs: Iterable[Tuple[str, str]], source: str = "transcripts") -> Di
     return texts
 
 
-def read_transcripts(path: PathLike) -> Dict[str, str]:
+def read_transcripts(path: PathLike) -> dict[str, str]:
     """Reads ``id text`` lines; the text may be empty.
 
     Raises:
@@ -169,7 +172,7 @@ def read_transcripts(path: PathLike) -> Dict[str, str]:
         raise DataError(str(error)) from error
     if lines[-1] == "":
         lines.pop()
-    texts: Dict[str, str] = {}
+    texts: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split(maxsplit=1)
         if not fields:
@@ -190,5 +193,5 @@ def write_transcripts(path: PathLike, texts: Mapping[str, str]) -> None:
     write_text(path, "".join(lines))
 
 
-def _words(text: Union[str, Words]) -> Words:
+def _words(text: str | Words) -> Words:
     return text.split() if isinstance(text, str) else text

@@ -1,8 +1,8 @@
 """Grammars as weighted words: what the graph builders take as G."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence
 
 from moe_asr.errors import GraphError
 
@@ -15,7 +15,7 @@ class WordLoop:
         scores: natural log weight of each word, larger is better.
     """
 
-    scores: Dict[str, float]
+    scores: dict[str, float]
 
     def __post_init__(self) -> None:
         if not self.scores:
@@ -27,7 +27,7 @@ class WordLoop:
 
 def word_loop(
     words: Sequence[str],
-    weights: Optional[Mapping[str, float]] = None,
+    weights: Mapping[str, float] | None = None,
     word_insertion_penalty: float = 0.0,
 ) -> WordLoop:
     """A loop over ``words``.

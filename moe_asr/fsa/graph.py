@@ -1,9 +1,10 @@
 """The decoding graph: an epsilon-free FST over tokens with word output labels, as flat arrays."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -11,7 +12,7 @@ from safetensors.numpy import save_file
 
 from moe_asr.errors import GraphError, TextError
 from moe_asr.files import PathLike, atomic_path
-from moe_asr.fsa.k2_module import import_k2
+from moe_asr.fsa.k2_module import arrays_of_k2, k2_of_arrays
 from moe_asr.text.symbol_table import SymbolTable
 
 KINDS = ("HLG", "LG")
@@ -31,8 +32,8 @@ class DecodingGraph:
     """A graph in k2's form: A arcs over states 0..S-1; 0 is the start, S-1 the one final state.
 
     The final state is entered by the arcs of token -1, and only by them; no arc leaves it. In an
-    ``HLG`` a token is the label of a frame and 0 is blank; in an ``LG`` (whose CTC topology the search
-    implies) tokens are spelled out once and 0 does not occur.
+    ``HLG`` a token is the label of a frame and 0 is blank; in an ``LG`` (whose CTC topology the
+    search implies) tokens are spelled out once and 0 does not occur.
 
     Attributes:
         src, dst: (A,) int32 states, sorted by src.
@@ -56,7 +57,7 @@ class DecodingGraph:
     words: np.ndarray
     token_table: SymbolTable
     word_table: SymbolTable
-    metadata: Dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, dtype in _DTYPES.items():
@@ -78,7 +79,8 @@ class DecodingGraph:
             raise GraphError(f"arc {arc}: score {self.score[arc]} is not finite")
         if self.metadata.get("kind") not in KINDS:
             raise GraphError(
-                f"metadata: kind must be one of {', '.join(KINDS)}, found {self.metadata.get('kind')!r}"
+                f"metadata: kind must be one of {', '.join(KINDS)}, "
+                f"found {self.metadata.get('kind')!r}"
             )
         if self.kind == "LG" and (self.token == 0).any():
             arc = int(np.flatnonzero(self.token == 0)[0])
@@ -91,18 +93,24 @@ class DecodingGraph:
             raise GraphError(f"arc {arc}: negative state ({src[arc]} -> {dst[arc]})")
         if (np.diff(src) < 0).any():
             arc = int(np.flatnonzero(np.diff(src) < 0)[0]) + 1
-            raise GraphError(f"arc {arc}: not sorted by source state ({src[arc - 1]}, then {src[arc]})")
+            raise GraphError(
+                f"arc {arc}: not sorted by source state ({src[arc - 1]}, then {src[arc]})"
+            )
         if self.num_states > 2 * len(src):
-            raise GraphError(f"{self.num_states} states for {len(src)} arcs: some have no arc at all")
+            raise GraphError(
+                f"{self.num_states} states for {len(src)} arcs: some have no arc at all"
+            )
         final = self.num_states - 1
         if src[-1] >= final:
-            raise GraphError(f"an arc leaves state {src[-1]}, but the final state is {final}, the last")
+            raise GraphError(
+                f"an arc leaves state {src[-1]}, but the final state is {final}, the last"
+            )
         wrong = (dst == final) != (self.token == -1)
         if wrong.any():
             arc = int(np.flatnonzero(wrong)[0])
             raise GraphError(
-                f"arc {arc}: token {self.token[arc]} into state {dst[arc]}; the arcs of token -1, and "
-                f"only they, enter the final state {final}"
+                f"arc {arc}: token {self.token[arc]} into state {dst[arc]}; the arcs of token -1, "
+                f"and only they, enter the final state {final}"
             )
 
     def _check_labels(self) -> None:
@@ -110,7 +118,8 @@ class DecodingGraph:
         if token.min() < -1 or token.max() >= len(self.token_table):
             arc = int(np.flatnonzero((token < -1) | (token >= len(self.token_table)))[0])
             raise GraphError(
-                f"arc {arc}: token {token[arc]} is not in the table of {len(self.token_table)} tokens"
+                f"arc {arc}: token {token[arc]} is not in the table of "
+                f"{len(self.token_table)} tokens"
             )
         if len(splits) != len(token) + 1 or splits[0] != 0 or splits[-1] != len(words):
             raise GraphError(
@@ -124,7 +133,7 @@ class DecodingGraph:
         if len(words) and (words.min() < 1 or words.max() >= len(self.word_table)):
             bad = words[(words < 1) | (words >= len(self.word_table))][0]
             raise GraphError(
-                f"words: {bad} is not in the table of {len(self.word_table)} words (or is 0, epsilon)"
+                f"words: {bad} is not in the table of {len(self.word_table)} words, or is epsilon"
             )
 
     @cached_property
@@ -145,7 +154,7 @@ class DecodingGraph:
         """The word ids of one arc."""
         return self.words[self.word_row_splits[arc] : self.word_row_splits[arc + 1]]
 
-    def word_symbols(self, ids: Sequence[int]) -> List[str]:
+    def word_symbols(self, ids: Sequence[int]) -> list[str]:
         """The words of a sequence of ids."""
         return [self.word_table.symbol(int(word)) for word in ids]
 
@@ -181,7 +190,7 @@ class DecodingGraph:
         """Reads what `save` wrote.
 
         Raises:
-            GraphError: naming the file, if it is absent, damaged, of another format, or not a graph.
+            GraphError: naming the file, if it is absent, damaged, of another format, no graph.
         """
         try:
             with safe_open(str(path), framework="np") as file:
@@ -193,7 +202,9 @@ class DecodingGraph:
                         f"format version {header.get('version')!r}, this code reads {_VERSION}"
                     )
                 if set(file.keys()) != set(_DTYPES):
-                    raise GraphError(f"expected arrays {sorted(_DTYPES)}, found {sorted(file.keys())}")
+                    raise GraphError(
+                        f"expected arrays {sorted(_DTYPES)}, found {sorted(file.keys())}"
+                    )
                 tables = _parse_header(header.get("header", ""))
                 arrays = {name: file.get_tensor(name) for name in _DTYPES}
             return cls(
@@ -209,20 +220,19 @@ class DecodingGraph:
 
     def to_k2(self, device: str = "cpu") -> Any:
         """The same graph as a single ``k2.Fsa`` with ragged ``aux_labels`` (the words)."""
-        import torch
-
-        k2 = import_k2()
-        arcs = np.stack([self.src, self.dst, self.token, self.score.view(np.int32)], axis=1)
-        fsa = k2.Fsa(torch.from_numpy(arcs).to(device))
-        shape = k2.ragged.create_ragged_shape2(
-            torch.from_numpy(self.word_row_splits.copy()).to(device), None, len(self.words)
+        return k2_of_arrays(
+            self.src,
+            self.dst,
+            self.token,
+            self.score,
+            self.word_row_splits,
+            self.words,
+            device,
         )
-        fsa.aux_labels = k2.RaggedTensor(shape, torch.from_numpy(self.words.copy()).to(device))
-        return fsa
 
     @classmethod
     def from_k2(
-        cls, fsa: Any, token_table: SymbolTable, word_table: SymbolTable, metadata: Dict[str, Any]
+        cls, fsa: Any, token_table: SymbolTable, word_table: SymbolTable, metadata: dict[str, Any]
     ) -> "DecodingGraph":
         """The graph of a single ``k2.Fsa`` whose ``aux_labels``, a tensor or ragged, are words.
 
@@ -235,30 +245,11 @@ class DecodingGraph:
             raise GraphError(f"expected a single FSA, found one of shape {tuple(fsa.shape)}")
         if not hasattr(fsa, "aux_labels"):
             raise GraphError("expected an FSA with aux_labels (the words)")
-        arcs = fsa.arcs.values().cpu().numpy()
-        aux = fsa.aux_labels
-        if hasattr(aux, "values"):
-            values = aux.values.cpu().numpy()
-            splits = aux.shape.row_splits(1).cpu().numpy()
-        else:
-            values = aux.cpu().numpy()
-            splits = np.arange(len(values) + 1)
-        kept = ~np.isin(values, (0, -1))
-        row_splits = np.concatenate([[0], np.cumsum(kept)])[splits].astype(np.int32)
-        return cls(
-            src=arcs[:, 0].copy(),
-            dst=arcs[:, 1].copy(),
-            token=arcs[:, 2].copy(),
-            score=arcs[:, 3].copy().view(np.float32),
-            word_row_splits=row_splits,
-            words=values[kept].astype(np.int32),
-            token_table=token_table,
-            word_table=word_table,
-            metadata=metadata,
-        )
+        src, dst, token, score, row_splits, words = arrays_of_k2(fsa)
+        return cls(src, dst, token, score, row_splits, words, token_table, word_table, metadata)
 
 
-def _parse_header(text: str) -> Dict[str, Any]:
+def _parse_header(text: str) -> dict[str, Any]:
     try:
         header = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

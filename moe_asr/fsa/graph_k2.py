@@ -5,18 +5,19 @@ The steps are those of icefall's ``compile_hlg``: HLG = H o rmeps(rmdisambig(det
 
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 
 from moe_asr.errors import GraphError
+from moe_asr.fsa.epsilon import Arcs, remove_epsilons
 from moe_asr.fsa.grammar import WordLoop
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.fsa.k2_module import import_k2
+from moe_asr.fsa.k2_module import arrays_of_k2, drop_words, import_k2, k2_of_arrays
 from moe_asr.fsa.lexicon import BACKOFF, Lexicon, add_disambig_symbols
 from moe_asr.text.symbol_table import SymbolTable
 
-Arc = Tuple[int, int, int, int, float]  # source, destination, input label, output label, score
+Arc = tuple[int, int, int, int, float]  # source, destination, input label, output label, score
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class BuiltGraphs:
     g: Any
     lg: DecodingGraph
     hlg: DecodingGraph
-    report: List[BuildStep]
+    report: list[BuildStep]
 
 
 class _Recorder:
     """Times the steps and counts their states and arcs."""
 
     def __init__(self) -> None:
-        self.steps: List[BuildStep] = []
+        self.steps: list[BuildStep] = []
         self._since = time.perf_counter()
 
     def add(self, name: str, fsa: Any) -> Any:
@@ -72,9 +73,9 @@ def lexicon_fst(
     spelled = [entry.tokens for entry in lexicon.pronunciations]
     if disambig:
         spelled, _ = add_disambig_symbols(lexicon)
-    arcs: List[Arc] = []
+    arcs: list[Arc] = []
     next_state = 1
-    for entry, symbols in zip(lexicon.pronunciations, spelled):
+    for entry, symbols in zip(lexicon.pronunciations, spelled, strict=True):
         state, word, score = 0, words[entry.word], entry.log_prob
         for position, symbol in enumerate(symbols):
             is_last = position == len(symbols) - 1
@@ -108,7 +109,7 @@ def build_hlg(
     grammar: WordLoop,
     tokens: SymbolTable,
     modified_topology: bool = False,
-    metadata: Optional[Dict[str, Any]] = None,
+    metadata: dict[str, Any] | None = None,
 ) -> BuiltGraphs:
     """Composes CTC topology, lexicon and grammar into one decoding graph.
 
@@ -116,13 +117,13 @@ def build_hlg(
         lexicon: every word of the grammar must be in it.
         grammar: G.
         tokens: all outputs of the model, blank (0) included.
-        modified_topology: k2's modified CTC topology, in which equal neighbours need no blank between
-            them (and a token's repetition may be the next token); the standard one otherwise.
+        modified_topology: k2's modified CTC topology, in which equal neighbours need no blank
+            between them (and a token's repetition may be the next token); else the standard one.
         metadata: kept in the graphs beside what is known here.
 
     Raises:
         TextError: if a pronunciation has a token that is not in ``tokens``.
-        GraphError: if the grammar has a word that the lexicon lacks, or nothing is left of the graph.
+        GraphError: if the grammar has a word that the lexicon lacks, or the graph is empty.
         MissingDependencyError: if there is no k2.
     """
     k2 = import_k2()
@@ -134,8 +135,8 @@ def build_hlg(
     if lg.num_arcs == 0:
         raise GraphError("L composed with G is empty")
     lg = record.add("det(LG)", k2.connect(k2.determinize(lg)))
-    _remove_symbols(lg, first_token=len(tokens), first_word=words[BACKOFF])
-    lg = record.add("rmeps(LG)", k2.arc_sort(k2.connect(k2.remove_epsilon(lg))))
+    lg = _remove_symbols(lg, first_token=len(tokens), first_word=words[BACKOFF])
+    lg = record.add("rmeps(LG)", k2.arc_sort(k2.connect(lg)))
     h = record.add("H", k2.ctc_topo(len(tokens) - 1, modified=modified_topology))
     hlg = record.add("HLG", k2.arc_sort(k2.connect(k2.compose(h, lg))))
     about = {
@@ -149,24 +150,23 @@ def build_hlg(
         l_disambig=l_disambig,
         g=g,
         lg=DecodingGraph.from_k2(lg, tokens, words, {"kind": "LG", **about}),
-        hlg=DecodingGraph.from_k2(hlg, tokens, words, {"kind": "HLG", "topology": topology, **about}),
+        hlg=DecodingGraph.from_k2(
+            hlg, tokens, words, {"kind": "HLG", "topology": topology, **about}
+        ),
         report=record.steps,
     )
 
 
-def _remove_symbols(lg: Any, first_token: int, first_word: int) -> None:
-    """Turns disambiguation symbols into epsilons, in place."""
-    labels = lg.labels.clone()  # the setter, not the tensor, keeps the FSA's properties right
-    labels[labels >= first_token] = 0
-    lg.labels = labels
-    if hasattr(lg.aux_labels, "values"):
-        values = lg.aux_labels.values
-    else:
-        values = lg.aux_labels
-    values[values >= first_word] = 0
+def _remove_symbols(lg: Any, first_token: int, first_word: int) -> Any:
+    """LG without disambiguation symbols, which become epsilons, and without epsilons."""
+    src, dst, label, score, row_splits, words = arrays_of_k2(lg)
+    row_splits, words = drop_words(row_splits, words, words >= first_word)
+    label = np.where(label >= first_token, 0, label).astype(np.int32)
+    arcs = remove_epsilons(Arcs(src, dst, label, score, row_splits, words))
+    return k2_of_arrays(arcs.src, arcs.dst, arcs.label, arcs.score, arcs.row_splits, arcs.words)
 
 
-def _fsa(arcs: List[Arc], transducer: bool) -> Any:
+def _fsa(arcs: list[Arc], transducer: bool) -> Any:
     """A ``k2.Fsa`` of arcs in any order; the final state is the highest."""
     import torch
 

@@ -3,8 +3,8 @@
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
 from moe_asr.errors import ConfigError, TextError
 from moe_asr.files import PathLike, read_text, write_text
@@ -28,7 +28,7 @@ class Pronunciation:
     """
 
     word: str
-    tokens: Tuple[str, ...]
+    tokens: tuple[str, ...]
     log_prob: float = 0.0
 
     def __post_init__(self) -> None:
@@ -41,7 +41,9 @@ class Pronunciation:
         if not self.tokens:
             raise TextError(f"word '{self.word}' has an empty pronunciation")
         if not (math.isfinite(self.log_prob) and self.log_prob <= 0.0):
-            raise TextError(f"word '{self.word}': log_prob must be in (-inf, 0], found {self.log_prob}")
+            raise TextError(
+                f"word '{self.word}': log_prob must be in (-inf, 0], found {self.log_prob}"
+            )
 
 
 class Lexicon:
@@ -52,10 +54,10 @@ class Lexicon:
     """
 
     def __init__(self, pronunciations: Iterable[Pronunciation]) -> None:
-        self.pronunciations: List[Pronunciation] = list(pronunciations)
+        self.pronunciations: list[Pronunciation] = list(pronunciations)
         if not self.pronunciations:
             raise TextError("a lexicon needs at least one word")
-        seen: Set[Tuple[str, Tuple[str, ...]]] = set()
+        seen: set[tuple[str, tuple[str, ...]]] = set()
         for entry in self.pronunciations:
             if (entry.word, entry.tokens) in seen:
                 raise TextError(f"'{entry.word} {' '.join(entry.tokens)}' is in the lexicon twice")
@@ -66,11 +68,11 @@ class Lexicon:
         return len(self.pronunciations)
 
     @property
-    def words(self) -> List[str]:
+    def words(self) -> list[str]:
         """Every word once, in the order of its first pronunciation."""
         return list(dict.fromkeys(entry.word for entry in self.pronunciations))
 
-    def __getitem__(self, word: str) -> List[Pronunciation]:
+    def __getitem__(self, word: str) -> list[Pronunciation]:
         """The pronunciations of ``word``; `KeyError` if it has none."""
         found = [entry for entry in self.pronunciations if entry.word == word]
         if not found:
@@ -82,14 +84,16 @@ class Lexicon:
         return SymbolTable([EPSILON, *self.words, BACKOFF])
 
     def check_tokens(self, tokens: SymbolTable) -> None:
-        """Raises `TextError` naming the first word that is spelled with a token not in ``tokens``."""
+        """Raises `TextError` naming the first word that has a token not in ``tokens``."""
         for entry in self.pronunciations:
             for token in entry.tokens:
                 if token not in tokens:
-                    raise TextError(f"word '{entry.word}': token '{token}' is not in the token table")
+                    raise TextError(
+                        f"word '{entry.word}': token '{token}' is not in the token table"
+                    )
 
     def write(self, path: PathLike, probabilities: bool = False) -> None:
-        """Writes ``word token token ...`` lines; ``word probability token ...`` if asked (lexiconp)."""
+        """Writes ``word token ...`` lines; ``word probability token ...`` if asked (lexiconp)."""
         if not probabilities and any(entry.log_prob != 0.0 for entry in self.pronunciations):
             raise TextError(f"{path}: the plain format would lose this lexicon's probabilities")
         lines = []
@@ -103,15 +107,15 @@ class Lexicon:
         """Reads what `write` wrote; blank lines are skipped.
 
         Raises:
-            TextError: with file and line: a word without tokens, a symbol that is reserved, a second
-                entry of the same pronunciation, a probability not in (0, 1], text that is not UTF-8.
+            TextError: with file and line: a word without tokens, a reserved symbol, a second entry
+                of the same pronunciation, a probability not in (0, 1]; or text that is not UTF-8.
         """
         try:
             text = read_text(path)
         except ConfigError as error:
             raise TextError(str(error)) from error
-        entries: List[Pronunciation] = []
-        line_of: Dict[Tuple[str, Tuple[str, ...]], int] = {}
+        entries: list[Pronunciation] = []
+        line_of: dict[tuple[str, tuple[str, ...]], int] = {}
         for number, line in enumerate(text.split("\n"), start=1):
             if not line.strip():
                 continue
@@ -121,14 +125,16 @@ class Lexicon:
                 raise TextError(f"{path}:{number}: {error}") from error
             first = line_of.setdefault((entry.word, entry.tokens), number)
             if first != number:
-                raise TextError(f"{path}:{number}: the same entry as in line {first}: '{line.strip()}'")
+                raise TextError(
+                    f"{path}:{number}: the same entry as in line {first}: '{line.strip()}'"
+                )
             entries.append(entry)
         if not entries:
             raise TextError(f"{path}: a lexicon needs at least one word, found none")
         return cls(entries)
 
 
-def _parse_line(fields: List[str], probabilities: bool) -> Pronunciation:
+def _parse_line(fields: list[str], probabilities: bool) -> Pronunciation:
     word, rest, log_prob = fields[0], fields[1:], 0.0
     if probabilities:
         try:
@@ -145,13 +151,13 @@ def _parse_line(fields: List[str], probabilities: bool) -> Pronunciation:
 def lexicon_from_tokenizer(words: Sequence[str], tokenizer: Tokenizer) -> Lexicon:
     """Spells every word by the tokenizer, one pronunciation a word.
 
-    A tokenizer that spells a word differently after another word (characters with a separator between
-    words) gives it both spellings.
+    A tokenizer that spells a word differently after another word (characters with a separator
+    between words) gives it both spellings.
 
     Raises:
         TextError: naming a word that has no tokens, or a character that is none of the tokenizer's.
     """
-    entries: Dict[Tuple[str, Tuple[str, ...]], Pronunciation] = {}
+    entries: dict[tuple[str, tuple[str, ...]], Pronunciation] = {}
     for word in words:
         first = tokenizer.encode(word)
         repeated = tokenizer.encode(f"{word} {word}")
@@ -166,15 +172,15 @@ def lexicon_from_tokenizer(words: Sequence[str], tokenizer: Tokenizer) -> Lexico
     return Lexicon(entries.values())
 
 
-def add_disambig_symbols(lexicon: Lexicon) -> Tuple[List[Tuple[str, ...]], int]:
+def add_disambig_symbols(lexicon: Lexicon) -> tuple[list[tuple[str, ...]], int]:
     """Makes pronunciations distinguishable, so that L composed with G can be determinised.
 
     Kaldi's ``add_lex_disambig.pl``: a pronunciation that several entries share, or that is the
-    beginning of another, gets ``#1``, ``#2``, ... at its end; ``#0`` is left to the grammar's backoff.
+    beginning of another, gets ``#1``, ``#2``, ... at its end; ``#0`` is the grammar's backoff.
 
     Returns:
-        The tokens of every entry, in the lexicon's order, with their symbol if they got one; and the
-        highest number used (0 if none).
+        The tokens of every entry, in the lexicon's order, with their symbol if they got one; and
+        the highest number used (0 if none).
     """
     count = Counter(entry.tokens for entry in lexicon.pronunciations)
     beginnings = {
@@ -182,8 +188,8 @@ def add_disambig_symbols(lexicon: Lexicon) -> Tuple[List[Tuple[str, ...]], int]:
         for entry in lexicon.pronunciations
         for length in range(1, len(entry.tokens))
     }
-    last_used: Dict[Tuple[str, ...], int] = defaultdict(int)
-    disambiguated: List[Tuple[str, ...]] = []
+    last_used: dict[tuple[str, ...], int] = defaultdict(int)
+    disambiguated: list[tuple[str, ...]] = []
     for entry in lexicon.pronunciations:
         tokens = entry.tokens
         if count[tokens] > 1 or tokens in beginnings:

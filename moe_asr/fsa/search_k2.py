@@ -3,8 +3,9 @@
 Legend: N utterances, T frames, C tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ class BestPath:
         score: acoustic and graph scores of the path together, natural log.
     """
 
-    words: Tuple[int, ...]
-    tokens: Tuple[int, ...]
+    words: tuple[int, ...]
+    tokens: tuple[int, ...]
     score: float
 
 
@@ -81,7 +82,7 @@ class K2Search:
         self._graphs = k2.create_fsa_vec([fsa])
 
     def intersect(
-        self, log_probs: Tensor, lengths: Tensor, utterance_ids: Optional[Sequence[str]] = None
+        self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str] | None = None
     ) -> Any:
         """The lattices of a batch.
 
@@ -91,8 +92,9 @@ class K2Search:
             utterance_ids: for messages.
 
         Returns:
-            A ``k2.Fsa`` of N lattices in the order given, with ``aux_labels`` (words) and ``lm_scores``
-            (the graph's part of ``scores``). That of an utterance without a path has no path either.
+            A ``k2.Fsa`` of N lattices in the order given, with ``aux_labels`` (words) and
+            ``lm_scores`` (the graph's part of ``scores``). That of an utterance without a path has
+            no path either.
 
         Raises:
             GraphError: if C is not the graph's number of tokens.
@@ -123,13 +125,13 @@ def intersect(
     lengths: Tensor,
     graph: DecodingGraph,
     options: K2SearchOptions = K2SearchOptions(),
-    utterance_ids: Optional[Sequence[str]] = None,
+    utterance_ids: Sequence[str] | None = None,
 ) -> Any:
     """`K2Search.intersect` for one batch; keep a `K2Search` for more than one."""
     return K2Search(graph, options).intersect(log_probs, lengths, utterance_ids)
 
 
-def one_best(lattice: Any) -> List[Optional[BestPath]]:
+def one_best(lattice: Any) -> list[BestPath | None]:
     """The best path of each lattice of a ``k2.Fsa``; None where there is no path."""
     k2 = import_k2()
     paths = k2.shortest_path(lattice, use_double_scores=True)
@@ -139,8 +141,8 @@ def one_best(lattice: Any) -> List[Optional[BestPath]]:
     scores = paths.scores.to("cpu", torch.float64)
     ragged = not isinstance(paths.aux_labels, Tensor)
     words_of = paths.aux_labels.tolist()
-    results: List[Optional[BestPath]] = []
-    for first_state, end_state in zip(splits[:-1], splits[1:]):
+    results: list[BestPath | None] = []
+    for first_state, end_state in zip(splits[:-1], splits[1:], strict=True):
         first, end = starts[first_state], starts[end_state]
         if first == end:
             results.append(None)
@@ -162,7 +164,7 @@ def check_log_probs(
     log_probs: Tensor,
     lengths: Tensor,
     graph: DecodingGraph,
-    utterance_ids: Optional[Sequence[str]] = None,
+    utterance_ids: Sequence[str] | None = None,
 ) -> None:
     """Raises `GraphError` or `DataError` as `K2Search.intersect` says."""
     if log_probs.ndim != 3 or len(lengths) != len(log_probs) or len(log_probs) == 0:

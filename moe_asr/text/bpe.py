@@ -9,7 +9,7 @@ from moe_asr.files import PathLike
 from moe_asr.text.normalize import normalize_text
 from moe_asr.text.tokenizer import BLANK, SOS_EOS, SPECIAL_TOKENS, UNK_ID, BpeTokenizer
 
-# sentencepiece silently skips sentences with NUL or with its mark for unknown characters.
+# sentencepiece silently leaves out NUL, and whole sentences with ▅, its mark for the unknown.
 _REFUSED = ("\0", "\N{LOWER FIVE EIGHTHS BLOCK}", BLANK, SOS_EOS)
 
 

@@ -312,7 +312,7 @@ def test_minutes_are_a_budget_across_resumes(tmp_path):
             return self.now
 
     options = {"max_steps": None, "max_minutes": 5.0, "schedule": "linear", "warmup_steps": 0}
-    config = toy_config(**options, checkpoint_interval=2, valid_interval=1000)
+    config = toy_config(**options, checkpoint_interval=10, valid_interval=1000)
     part = toy_trainer(tmp_path, config, clock=Clock())
     part.make_epoch = lambda epoch, skip: stop_at(part, 6, epoch, skip)
     assert part.train().interrupted == "SIGTERM"

@@ -1,0 +1,94 @@
+"""The digits recipe, every stage of it, at a tiny size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parents[2] / "egs" / "spoken_digits" / "run.sh"
+
+
+def run_recipe(exp: Path, *options: str) -> str:
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    corpus = [] if os.environ.get("FSDD_DIR") else ["--synthetic"]
+    result = subprocess.run(
+        ["bash", str(RECIPE), "--tiny", "--exp", str(exp), *corpus, *options],
+        env=environment,
+        text=True,
+        capture_output=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spoken_digits")
+    run_recipe(folder)
+    return folder
+
+
+def has_k2() -> bool:
+    return subprocess.run([sys.executable, "-c", "import k2"], capture_output=True).returncode == 0
+
+
+def test_summary(exp: Path) -> None:
+    summary = json.loads((exp / "summary.json").read_text())
+    assert summary["corpus"] == ("fsdd" if os.environ.get("FSDD_DIR") else "synthetic")
+    assert summary["train_minutes"] > 0
+    assert set(summary["systems"]) == {"moe"}
+    for mode in ("full", "chunk16"):
+        row = summary["systems"]["moe"][mode]
+        assert 0 <= row["greedy_wer"] and row["rtf"] > 0
+        assert ("hlg_wer" in row) == has_k2()
+
+
+def test_wer_is_that_of_the_written_hypotheses(exp: Path) -> None:
+    """The table's WER is recomputed here by plain dynamic programming from the files beside it."""
+    results = json.loads((exp / "moe" / "decode" / "results.json").read_text())
+    references = read_texts(next((exp / "moe" / "decode").rglob("ref*")))
+    row = results["full"]["ctc_greedy"]
+    hypotheses = [p for p in (exp / "moe" / "decode").rglob("*hyp*") if "ctc_greedy" in str(p)]
+    hypotheses = [p for p in hypotheses if "full" in str(p)]
+    assert len(hypotheses) == 1
+    found = read_texts(hypotheses[0])
+    assert set(found) == set(references)
+    errors = sum(distance(references[key], found[key]) for key in references)
+    words = sum(len(words) for words in references.values())
+    assert row["wer"] == pytest.approx(100.0 * errors / words)
+
+
+def test_test_takes_never_occur_in_training(exp: Path) -> None:
+    plan = {}
+    for split in ("train", "dev", "test"):
+        import gzip
+
+        with gzip.open(exp / "data" / f"cuts_{split}.jsonl.gz", "rt") as file:
+            plan[split] = {json.loads(line)["id"] for line in file}
+    assert plan["train"] and plan["dev"] and plan["test"]
+    assert not plan["train"] & plan["test"] and not plan["train"] & plan["dev"]
+
+
+def test_a_second_run_trains_nothing_again(exp: Path) -> None:
+    history = exp / "moe" / "history.jsonl"
+    weights = exp / "moe" / "model" / "model.safetensors"
+    before = history.read_text(), weights.read_bytes()
+    run_recipe(exp)
+    assert (history.read_text(), weights.read_bytes()) == before
+
+
+def read_texts(path: Path) -> "dict[str, list[str]]":
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0]: row[1:] for row in rows}
+
+
+def distance(a: "list[str]", b: "list[str]") -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]
