@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from typing import Callable, Dict, List
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,9 @@ def make_update(model: U2MoeModel, seconds: float, vocab_size: int) -> Callable[
     utterance_frames = 250
     num = max(round(seconds * FRAMES_PER_SECOND / utterance_frames), 1)
     features = torch.randn(num, utterance_frames, model.config.num_features, generator=generator)
-    lengths = torch.randint(utterance_frames - 40, utterance_frames + 1, (num,), generator=generator)
+    lengths = torch.randint(
+        utterance_frames - 40, utterance_frames + 1, (num,), generator=generator
+    )
     targets = torch.randint(3, vocab_size, (num, 12), generator=generator)
     target_lengths = torch.randint(4, 13, (num,), generator=generator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -108,12 +110,16 @@ def main() -> None:
         model = build(name, args.preset, args.vocab_size)
         num_parameters = max(num_parameters, model.num_parameters())
         updates[name] = make_update(model, args.batch_seconds, args.vocab_size)
-    cells: List[Dict[str, object]] = []
-    print(f"{args.preset}: {num_parameters / 1e6:.2f} M parameters, batches of {args.batch_seconds} s")
-    print(f"{'threads':>7}  {'variant':<14}{'ms/update':>10}{'x real time':>12}{'ours is faster by':>19}")
+    cells: list[dict[str, object]] = []
+    print(
+        f"{args.preset}: {num_parameters / 1e6:.2f} M parameters, batches of {args.batch_seconds} s"
+    )
+    print(
+        f"{'threads':>7}  {'variant':<14}{'ms/update':>10}{'x real time':>12}{'ours is faster by':>19}"
+    )
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        times: Dict[str, List[float]] = {name: [] for name in names}
+        times: dict[str, list[float]] = {name: [] for name in names}
         for name in names:
             updates[name]()  # warm-up
         for _ in range(args.rounds):
@@ -123,7 +129,9 @@ def main() -> None:
         for name in names:
             speed = args.batch_seconds / median[name]
             ratio = median[name] / median["ours"]
-            print(f"{threads:>7}  {name:<14}{1e3 * median[name]:>10.1f}{speed:>12.1f}{ratio:>18.2f}x")
+            print(
+                f"{threads:>7}  {name:<14}{1e3 * median[name]:>10.1f}{speed:>12.1f}{ratio:>18.2f}x"
+            )
             cells.append(
                 {
                     "threads": threads,

@@ -4,7 +4,8 @@ import dataclasses
 import difflib
 import types
 import typing
-from typing import Any, Dict, Mapping, Type, TypeVar, Union
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union
 
 from moe_asr.errors import ConfigError
 from moe_asr.files import PathLike, read_yaml
@@ -12,7 +13,7 @@ from moe_asr.files import PathLike, read_yaml
 T = TypeVar("T")
 
 
-def from_dict(cls: Type[T], values: Mapping[str, Any], source: str = "config") -> T:
+def from_dict(cls: type[T], values: Mapping[str, Any], source: str = "config") -> T:
     """Builds the dataclass ``cls`` (nested dataclasses too) from plain values.
 
     Args:
@@ -28,7 +29,7 @@ def from_dict(cls: Type[T], values: Mapping[str, Any], source: str = "config") -
         raise ConfigError(f"{source}: expected a mapping for {cls.__name__}, found {values!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
-    arguments: Dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.4)
@@ -52,12 +53,12 @@ def from_dict(cls: Type[T], values: Mapping[str, Any], source: str = "config") -
         raise ConfigError(f"{source}: {error}") from error
 
 
-def to_dict(config: Any) -> Dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """The plain dictionary (lists instead of tuples) that `from_dict` turns back into ``config``."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def load_config(cls: Type[T], path: PathLike) -> T:
+def load_config(cls: type[T], path: PathLike) -> T:
     """Reads a YAML file into the dataclass ``cls``; every error names the file."""
     return from_dict(cls, read_yaml(path) or {}, str(path))
 
@@ -94,7 +95,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if origin is tuple and inner and inner[-1] is not Ellipsis:
             if len(value) != len(inner):
                 raise ConfigError(f"{where}: expected {len(inner)} values, found {value!r}")
-            return tuple(_convert(kind, item, where) for kind, item in zip(inner, value))
+            return tuple(_convert(kind, item, where) for kind, item in zip(inner, value, strict=True))
         kind = inner[0] if inner else Any
         return origin(_convert(kind, item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:

@@ -105,7 +105,7 @@ if runs 5; then
     methods=(--method ctc_greedy)
     [ -f "$graph" ] && methods+=(--method one_best --graph "$graph")
     moe_asr decode --model "$exp/$system/model" --output "$exp/$system/decode" --threads 1 \
-      --manifest "$(data_of "$system")/cuts_test.jsonl.gz" "${methods[@]}" --mode full --mode chunk16
+      --manifest "$(data_of "$system")/cuts_test.jsonl.gz" "${methods[@]}" --mode full --mode chunk16 --streaming
   done
 fi
 

@@ -115,13 +115,10 @@ def load_waveform(cut: Cut, sample_rate: int) -> np.ndarray:
         AudioError: naming the cut and its file, if it is unreadable, truncated, not mono, empty or
             not finite, or of another rate than the manifest says.
     """
-    recording = getattr(cut, "recording", None)
-    sources = recording.sources if recording is not None else []
-    plain = len(sources) == 1 and sources[0].type == "file" and not recording.transforms
-    path = sources[0].source if plain else None
-    name = f"cut '{cut.id}'" + (f" ({path})" if plain else "")
+    path = _plain_file(cut)
+    name = f"cut '{cut.id}'" + ("" if path is None else f" ({path})")
     try:
-        if plain and len(sources[0].channels) == 1 and cut.num_samples == recording.num_samples:
+        if path is not None and cut.num_samples == cut.recording.num_samples:
             samples, rate = read_audio(path)
         else:
             samples, rate = _load_with_lhotse(cut, path), cut.sampling_rate
@@ -134,8 +131,17 @@ def load_waveform(cut: Cut, sample_rate: int) -> np.ndarray:
     return resample(samples, rate, sample_rate)
 
 
+def _plain_file(cut: Cut) -> str | None:
+    """The file of a cut of a single-channel recording without transforms, else None."""
+    recording = getattr(cut, "recording", None)
+    if recording is None or recording.transforms or len(recording.sources) != 1:
+        return None
+    source = recording.sources[0]
+    return source.source if source.type == "file" and len(source.channels) == 1 else None
+
+
 def _load_with_lhotse(cut: Cut, path: str | None) -> np.ndarray:
-    """Parts of recordings, mixed, perturbed, multi-channel and other cuts."""
+    """Parts of files, and mixed, perturbed, multi-channel and other cuts."""
     try:
         if path is not None:
             # lhotse fills up to half a second that a file is short of by mirroring

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lhotse import CutSet, MonoCut
+from lhotse import CutSet, MonoCut, MultiCut
+from lhotse.cut import MixedCut, PaddingCut
 
 from moe_asr.errors import DataError
 from moe_asr.files import PathLike, atomic_path
@@ -38,6 +39,9 @@ def read_cuts(path: PathLike) -> CutSet:
         raise DataError(f"{path}: cannot be read as a lhotse cut manifest: {error!r}") from error
     if len(cuts) == 0:
         raise DataError(f"{path}: no cuts in it")
+    for position, cut in enumerate(cuts):
+        if not isinstance(cut, (MonoCut, MultiCut, MixedCut, PaddingCut)):
+            raise DataError(f"{path}: item {position} is a {type(cut).__name__}; expected a cut")
     return CutSet.from_cuts(_with_absolute_paths(cut, path.parent) for cut in cuts)
 
 

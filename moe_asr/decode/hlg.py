@@ -16,7 +16,7 @@ class OneBest(DecodingMethod):
 
     Raises:
         ConfigError: if there is no graph.
-        GraphError: if the graph is not an HLG for the tokenizer's vocabulary.
+        GraphError: if the graph is not an HLG over the tokenizer's tokens.
         MissingDependencyError: if there is no k2.
     """
 
@@ -26,7 +26,7 @@ class OneBest(DecodingMethod):
         super().__init__(resources, options)
         if resources.graph is None:
             raise ConfigError("one_best searches a graph: none was given")
-        resources.graph.check_vocabulary(resources.tokenizer.vocab_size)
+        resources.graph.check_tokens(resources.tokenizer.tokens)
         self._search = K2Search(resources.graph, options, resources.device)
 
     def decode(

@@ -91,12 +91,15 @@ def _join(first: Arcs, second: Arcs) -> Arcs:
 def _concatenate(pieces: list[Arcs]) -> Arcs:
     offsets = np.cumsum([0] + [len(piece.words) for piece in pieces])
     splits = [piece.row_splits[1:] + offset for piece, offset in zip(pieces, offsets, strict=False)]
-    columns = [
-        np.concatenate([getattr(piece, name) for piece in pieces])
-        for name in ("src", "dst", "label", "score")
-    ]
     row_splits = np.concatenate([np.zeros(1, np.int64), *splits])
-    return Arcs(*columns, row_splits, np.concatenate([piece.words for piece in pieces]))
+    return Arcs(
+        src=np.concatenate([piece.src for piece in pieces]),
+        dst=np.concatenate([piece.dst for piece in pieces]),
+        label=np.concatenate([piece.label for piece in pieces]),
+        score=np.concatenate([piece.score for piece in pieces]),
+        row_splits=row_splits,
+        words=np.concatenate([piece.words for piece in pieces]),
+    )
 
 
 def _best_of_equals(arcs: Arcs) -> Arcs:

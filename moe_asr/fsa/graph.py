@@ -166,6 +166,16 @@ class DecodingGraph:
                 f"{num_tokens}: it does not belong to this model"
             )
 
+    def check_tokens(self, tokens: SymbolTable) -> None:
+        """Raises `GraphError` naming the first difference from the graph's own tokens."""
+        self.check_vocabulary(len(tokens))
+        for index, (mine, other) in enumerate(zip(self.token_table, tokens, strict=True)):
+            if mine != other:
+                raise GraphError(
+                    f"token {index} is '{other}' in {tokens.source} but '{mine}' in the graph: "
+                    "it does not belong to this model"
+                )
+
     def save(self, path: PathLike) -> None:
         """Writes a safetensors file, atomically; the tables and metadata are JSON in its header."""
         header = {

@@ -1,8 +1,9 @@
 """The model's configuration and its presets, by name."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict
+from typing import Any
 
 from moe_asr.config import from_dict, to_dict
 from moe_asr.errors import ConfigError
@@ -88,7 +89,7 @@ class ModelConfig:
             raise ValueError("reverse_weight > 0 needs a right-to-left decoder")
 
 
-PRESETS: Dict[str, Callable[..., ModelConfig]] = {}
+PRESETS: dict[str, Callable[..., ModelConfig]] = {}
 
 
 def _register(build: Callable[..., ModelConfig]) -> Callable[..., ModelConfig]:
@@ -129,7 +130,9 @@ def moe_1b(vocab_size: int = 7000) -> ModelConfig:
 @_register
 def dense_1b(vocab_size: int = 7000) -> ModelConfig:
     """A dense model of the size of `moe_1b`."""
-    return replace(dense_225m(vocab_size), dim=1024, num_heads=16, hidden_dim=8192, encoder_layers=20)
+    return replace(
+        dense_225m(vocab_size), dim=1024, num_heads=16, hidden_dim=8192, encoder_layers=20
+    )
 
 
 def preset(name: str, **overrides: Any) -> ModelConfig:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,7 +35,9 @@ def save_model_dir(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(directory)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
     with atomic_path(directory / WEIGHTS) as temporary:
         save_file(tensors, str(temporary), metadata={"format": "pt"})
     write_yaml(
@@ -74,7 +75,7 @@ def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
     return LoadedModel(model.to(device).eval(), tokenizer, options)
 
 
-def read_tensors(path: PathLike) -> Dict[str, Tensor]:
+def read_tensors(path: PathLike) -> dict[str, Tensor]:
     """All tensors of a safetensors file; `CheckpointError` naming it if it is absent or damaged."""
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -83,7 +84,7 @@ def read_tensors(path: PathLike) -> Dict[str, Tensor]:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
-def load_weights(model: torch.nn.Module, tensors: Dict[str, Tensor], source: str) -> None:
+def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     """Copies ``tensors`` into ``model``.
 
     Raises:
@@ -91,14 +92,16 @@ def load_weights(model: torch.nn.Module, tensors: Dict[str, Tensor], source: str
             finite; the model is then unchanged.
     """
     expected = model.state_dict()
-    problems: List[str] = []
+    problems: list[str] = []
     problems += [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in expected]
     for name, value in tensors.items():
         if name not in expected:
             continue
         if value.shape != expected[name].shape:
-            problems.append(f"{name}: {tuple(value.shape)} instead of {tuple(expected[name].shape)}")
+            problems.append(
+                f"{name}: {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+            )
         elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
             problems.append(f"{name}: not finite")
     if problems:

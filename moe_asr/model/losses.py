@@ -32,9 +32,7 @@ class ModelLosses:
     per_utterance: Tensor
 
 
-def ctc_loss(
-    log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
-) -> Tensor:
+def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
     """(N,) CTC loss of each utterance, in nats; infinite if the targets do not fit the frames.
 
     Args:

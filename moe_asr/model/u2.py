@@ -1,7 +1,6 @@
 """The U2++ MoE model: Conformer encoder, CTC head, two attention decoders (arXiv 2404.16407)."""
 
 import math
-from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class U2MoeModel(nn.Module):
         self.left_to_right = self._decoder(config.left_to_right_layers, mixture)
         self.right_to_left = self._decoder(config.right_to_left_layers, mixture)
 
-    def _decoder(self, num_layers: int, mixture: MixtureOptions) -> Optional[TransformerDecoder]:
+    def _decoder(self, num_layers: int, mixture: MixtureOptions) -> TransformerDecoder | None:
         if num_layers == 0:
             return None
         config = self.config
@@ -130,7 +129,7 @@ class U2MoeModel(nn.Module):
         feature_lengths: Tensor,
         chunk_size: int = -1,
         left_chunks: int = -1,
-    ) -> Tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """Encodes whole utterances, in full context or under a chunk mask.
 
         Args:
@@ -176,9 +175,7 @@ class U2MoeModel(nn.Module):
         inside = torch.arange(outputs.shape[1], device=outputs.device) <= target_lengths[:, None]
         return -zero_smoothing * inside
 
-    def init_stream(
-        self, num_streams: int, chunk_size: int, left_chunks: int = -1
-    ) -> EncoderState:
+    def init_stream(self, num_streams: int, chunk_size: int, left_chunks: int = -1) -> EncoderState:
         """State of new streams; see `ConformerEncoder.init_stream`."""
         return self.encoder.init_stream(num_streams, chunk_size, left_chunks)
 
@@ -187,12 +184,12 @@ class U2MoeModel(nn.Module):
         features: Tensor,
         feature_lengths: Tensor,
         state: EncoderState,
-        is_last: Optional[Tensor] = None,
-    ) -> Tuple[Tensor, Tensor, EncoderState]:
+        is_last: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, EncoderState]:
         """New features in, the next chunk out; see `ConformerEncoder.encode_chunk`."""
         return self.encoder.encode_chunk(self.cmvn(features), feature_lengths, state, is_last)
 
-    def chunk_feature_frames(self, chunk_size: int) -> Tuple[int, int]:
+    def chunk_feature_frames(self, chunk_size: int) -> tuple[int, int]:
         """Feature frames that complete the first chunk of a stream, and each later one."""
         return chunk_feature_frames(chunk_size, self.config.subsampling)
 
@@ -214,7 +211,7 @@ class U2MoeModel(nn.Module):
         )
         return self.num_parameters() - math.floor(idle * experts)
 
-    def parameter_summary(self) -> Dict[str, int]:
+    def parameter_summary(self) -> dict[str, int]:
         """Parameters of each part of the model."""
         parts = {name: module for name, module in self.named_children()}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

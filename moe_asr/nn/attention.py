@@ -4,7 +4,6 @@ Legend: N batch, H heads, Tq queries, Tk keys, P = Tk + Tq - 1 relative distance
 """
 
 import math
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +59,7 @@ def relative_shift(raw: Tensor) -> Tensor:
     return _RelativeShift.apply(raw)
 
 
-def _attend(scores: Tensor, mask: Optional[Tensor], value: Tensor, dropout: Dropout) -> Tensor:
+def _attend(scores: Tensor, mask: Tensor | None, value: Tensor, dropout: Dropout) -> Tensor:
     """Softmax of (N, H, Tq, Tk) under ``mask`` (broadcastable, True = may attend), times the values."""
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -94,9 +93,9 @@ class RelativeAttention(nn.Module):
         self,
         x: Tensor,
         positions: Tensor,
-        mask: Optional[Tensor],
-        cache: Optional[Tuple[Tensor, Tensor]] = None,
-    ) -> Tuple[Tensor, Tensor, Tensor]:
+        mask: Tensor | None,
+        cache: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Attends from ``x`` to the cache and to itself.
 
         Args:
@@ -140,7 +139,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, source: Tensor, mask: Optional[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """Attends from ``x`` (N, Tq, D) to ``source`` (N, Tk, D) -> (N, Tq, D); mask as above."""
         num, queries, _ = x.shape
         query = self.query(x).view(num, queries, self.num_heads, self.head_dim).transpose(1, 2)
@@ -148,5 +147,3 @@ class Attention(nn.Module):
         key, value = key_value.permute(2, 0, 3, 1, 4)  # (2, N, H, Tk, K)
         scores = torch.matmul(query / math.sqrt(self.head_dim), key.transpose(2, 3))
         return self.output(_attend(scores, mask, value, self.dropout))
-
-

@@ -1,7 +1,5 @@
 """Global mean and variance normalisation, inside the model so that it travels with the weights."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +16,7 @@ class GlobalCmvn(nn.Module):
     inv_std: Tensor
 
     def __init__(
-        self, num_features: int, mean: Optional[Tensor] = None, inv_std: Optional[Tensor] = None
+        self, num_features: int, mean: Tensor | None = None, inv_std: Tensor | None = None
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_features))

@@ -1,7 +1,5 @@
 """The convolution module of the Conformer, causal, with a cache for streaming."""
 
-from typing import Optional, Tuple
-
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ class CausalConvolution(nn.Module):
         self.activation = nn.SiLU()
         self.output = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, cache: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Convolves frames after the cached ones.
 
         Args:

@@ -4,7 +4,6 @@ Legend: N utterances, U tokens, S encoder frames, D model dimension, C vocabular
 """
 
 import math
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Optional[Tensor],
+        self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None,
         packing: FramePacking,
     ) -> Tensor:  # fmt: skip
         """(N, U, D) -> (N, U, D); ``mask`` (N or 1, 1, U, U), ``memory_mask`` (N, 1, 1, S)."""
@@ -73,7 +72,7 @@ class TransformerDecoder(nn.Module):
 
     def forward(
         self, tokens: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor,
-        packing: Optional[FramePacking] = None,
+        packing: FramePacking | None = None,
     ) -> Tensor:  # fmt: skip
         """Logits of the token after each position.
 

@@ -4,7 +4,6 @@ Legend: N streams or utterances, T feature frames, S subsampled frames, D model 
 """
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +65,11 @@ class ConformerLayer(nn.Module):
         self,
         x: Tensor,
         positions: Tensor,
-        mask: Optional[Tensor],
+        mask: Tensor | None,
         packing: FramePacking,
-        attention_cache: Optional[Tuple[Tensor, Tensor]] = None,
-        convolution_cache: Optional[Tensor] = None,
-    ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        attention_cache: tuple[Tensor, Tensor] | None = None,
+        convolution_cache: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, S, D) -> (N, S, D), keys, values and convolution history with their caches included."""
         x = x + 0.5 * self.feed_forward_macaron(self.norm_macaron(x), packing)
         attended, keys, values = self.attention(
@@ -123,7 +122,7 @@ class ConformerEncoder(nn.Module):
         feature_lengths: Tensor,
         chunk_size: int = -1,
         left_chunks: int = -1,
-    ) -> Tuple[Tensor, Tensor, FramePacking]:
+    ) -> tuple[Tensor, Tensor, FramePacking]:
         """Encodes whole utterances.
 
         Args:
@@ -184,8 +183,8 @@ class ConformerEncoder(nn.Module):
         features: Tensor,
         feature_lengths: Tensor,
         state: EncoderState,
-        is_last: Optional[Tensor] = None,
-    ) -> Tuple[Tensor, Tensor, EncoderState]:
+        is_last: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, EncoderState]:
         """Takes new features of every stream and encodes the next chunk of those that have one.
 
         A stream that has not yet the frames of a whole chunk gives none and keeps its features, unless
@@ -232,6 +231,10 @@ class ConformerEncoder(nn.Module):
             histories.append(history)
         x = x.masked_fill(~valid_mask(lengths, chunk).unsqueeze(2), 0.0)
         used = torch.where(whole, lengths * factor, torch.where(finished, pending_lengths, 0))
-        return x, lengths, state.advance(
-            keys, values, histories, lengths, pending, pending_lengths, used, finished
+        return (
+            x,
+            lengths,
+            state.advance(
+                keys, values, histories, lengths, pending, pending_lengths, used, finished
+            ),
         )

@@ -1,7 +1,6 @@
 """Which frame may attend to which: padding, chunks, left context; and the draw of both in training."""
 
 from dataclasses import dataclass
-from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -12,9 +11,7 @@ def valid_mask(lengths: Tensor, max_length: int) -> Tensor:
     return torch.arange(max_length, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def chunk_mask(
-    num_frames: int, chunk_size: int, left_chunks: int, device: torch.device
-) -> Tensor:
+def chunk_mask(num_frames: int, chunk_size: int, left_chunks: int, device: torch.device) -> Tensor:
     """(num_frames, num_frames) bool: True where frame i (row) may attend to frame j (column).
 
     A frame sees its whole chunk and ``left_chunks`` chunks before it. ``chunk_size`` <= 0 is full
@@ -51,7 +48,7 @@ class DynamicChunk:
         if self.max_chunk_size < 1:
             raise ValueError(f"max_chunk_size must be at least 1, found {self.max_chunk_size}")
 
-    def draw(self, num_frames: int) -> Tuple[int, int]:
+    def draw(self, num_frames: int) -> tuple[int, int]:
         """(chunk_size, left_chunks) for one batch, from torch's CPU generator."""
         uniform = torch.rand(4).tolist()
         if uniform[0] < self.full_context_probability:

@@ -4,7 +4,6 @@ Mixture layers see only packed frames, so that padding is never routed, counted 
 """
 
 from dataclasses import dataclass, field
-from typing import List, Optional
 
 import torch
 from torch import Tensor
@@ -22,9 +21,9 @@ class FramePacking:
         auxiliary_losses: scalars that mixture layers add while training (empty without them).
     """
 
-    valid: Optional[Tensor] = None
-    unpack: Optional[Tensor] = None
-    auxiliary_losses: List[Tensor] = field(default_factory=list)
+    valid: Tensor | None = None
+    unpack: Tensor | None = None
+    auxiliary_losses: list[Tensor] = field(default_factory=list)
 
     @staticmethod
     def from_lengths(lengths: Tensor, max_length: int) -> "FramePacking":

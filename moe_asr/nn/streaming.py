@@ -3,8 +3,9 @@
 Legend: N streams, L cached frames (right-aligned), C chunk size, H heads, K head dimension, D model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import List, Sequence, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class EncoderState:
     def select(self, streams: Sequence[int]) -> "EncoderState":
         """The state of some of the streams, in the given order (leave, reorder)."""
         index = torch.as_tensor(list(streams), dtype=torch.int64, device=self.num_frames.device)
-        changed = {}
+        changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
@@ -71,7 +72,9 @@ class EncoderState:
         if self.left_chunks < 0:  # frames that no stream has any more
             needed = int(state.num_frames.max()) if state.num_streams else 0
             drop = state.cache_size - min(needed, state.cache_size)
-            state = replace(state, keys=state.keys[:, :, :, drop:], values=state.values[:, :, :, drop:])
+            state = replace(
+                state, keys=state.keys[:, :, :, drop:], values=state.values[:, :, :, drop:]
+            )
         return state
 
     @staticmethod
@@ -83,10 +86,12 @@ class EncoderState:
         """
         settings = {(state.chunk_size, state.left_chunks) for state in states}
         if len(settings) != 1:
-            raise ValueError(f"streams of one batch need one (chunk, left) setting, found {settings}")
+            raise ValueError(
+                f"streams of one batch need one (chunk, left) setting, found {settings}"
+            )
         longest = max(state.features.shape[1] for state in states)
         size = max(state.cache_size for state in states)
-        merged = {}
+        merged: dict[str, Any] = {}
         for field in fields(EncoderState):
             values = [getattr(state, field.name) for state in states]
             if not isinstance(values[0], Tensor):
@@ -101,9 +106,9 @@ class EncoderState:
 
     def advance(
         self,
-        keys: List[Tensor],
-        values: List[Tensor],
-        histories: List[Tensor],
+        keys: list[Tensor],
+        values: list[Tensor],
+        histories: list[Tensor],
         lengths: Tensor,
         pending: Tensor,
         pending_lengths: Tensor,
@@ -151,19 +156,21 @@ class EncoderState:
 
 def append_frames(
     old: Tensor, old_lengths: Tensor, new: Tensor, new_lengths: Tensor
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Appends ragged ``new`` (N, T, F) to ragged ``old`` (N, B, F), both padded on the right."""
     lengths = old_lengths + new_lengths
     longest = int(lengths.max()) if len(lengths) else 0
     both = torch.cat([old, new], dim=1)
     index = torch.arange(longest, device=new.device)[None, :].expand(len(lengths), -1)
-    index = torch.where(index < old_lengths[:, None], index, index - old_lengths[:, None] + old.shape[1])
+    index = torch.where(
+        index < old_lengths[:, None], index, index - old_lengths[:, None] + old.shape[1]
+    )
     index = index.clamp(max=max(both.shape[1] - 1, 0)).unsqueeze(2).expand(-1, -1, new.shape[2])
     out = both.gather(1, index)
     return out * valid_mask(lengths, longest).unsqueeze(2), lengths
 
 
-def _drop_frames(frames: Tensor, lengths: Tensor, used: Tensor) -> Tuple[Tensor, Tensor]:
+def _drop_frames(frames: Tensor, lengths: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
     """Drops the first ``used`` (N,) of ragged ``frames`` (N, B, F)."""
     left = (lengths - used).clamp(min=0)
     longest = int(left.max()) if len(left) else 0

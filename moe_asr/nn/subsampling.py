@@ -1,7 +1,5 @@
 """Convolutional subsampling of features in time, by 4, 6 or 8, without padding in time."""
 
-from typing import List, Tuple
-
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +29,7 @@ class ConvSubsampling(nn.Module):
             raise ValueError(f"subsampling must be one of {sorted(_LAYERS)}, found {factor}")
         self.factor, self.num_features = factor, num_features
         self.receptive_field = receptive_field(factor)
-        layers: List[nn.Module] = []
+        layers: list[nn.Module] = []
         in_channels = 1
         for kernel, stride in _LAYERS[factor]:
             layers += [nn.Conv2d(in_channels, channels, kernel, stride), nn.ReLU()]
@@ -75,6 +73,6 @@ def receptive_field(factor: int) -> int:
     return field
 
 
-def chunk_feature_frames(chunk_size: int, factor: int) -> Tuple[int, int]:
+def chunk_feature_frames(chunk_size: int, factor: int) -> tuple[int, int]:
     """Feature frames that complete the first chunk of ``chunk_size`` outputs, and each later one."""
     return receptive_field(factor) + (chunk_size - 1) * factor, chunk_size * factor

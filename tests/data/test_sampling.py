@@ -53,7 +53,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(cuts):
 def test_order_is_the_same_in_both_lhotse_versions(cuts):
     """A golden value: checkpoints resume across environments, and hash seeds do not matter."""
     digest = hashlib.sha256(repr(ids(EpochSampler(cuts, CONFIG, 2, True))).encode()).hexdigest()
-    assert digest[:16] == "GOLDEN"
+    assert digest[:16] == "13300e03386f8714"
 
 
 def test_skipping_drops_the_first_batches(cuts):
@@ -122,7 +122,7 @@ def test_speed_factors_are_evenly_drawn():
 
 def test_chance_is_the_same_in_every_process_and_python():
     """A golden value: python's own ``hash`` of strings would differ from process to process."""
-    assert random_for(1, 2, "cut3").getrandbits(32) == GOLDEN2
+    assert random_for(1, 2, "cut3").getrandbits(32) == 3544308429
 
 
 def test_no_cuts_is_an_error():

@@ -99,7 +99,9 @@ def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
 def test_transcripts_on_disk(tmp_path: Path) -> None:
     texts = {"utt-1": "one two", "utt-2": "", "utt-3": "一 二"}
     write_transcripts(tmp_path / "hyp.txt", texts)
-    assert (tmp_path / "hyp.txt").read_text(encoding="utf-8") == "utt-1 one two\nutt-2\nutt-3 一 二\n"
+    assert (tmp_path / "hyp.txt").read_text(
+        encoding="utf-8"
+    ) == "utt-1 one two\nutt-2\nutt-3 一 二\n"
     assert read_transcripts(tmp_path / "hyp.txt") == texts
     with pytest.raises(DataError, match="whitespace"):
         write_transcripts(tmp_path / "hyp.txt", {"a b": "x"})

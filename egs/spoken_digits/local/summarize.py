@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from moe_asr.files import read_json, write_json
+from moe_asr.train.checkpoint import list_checkpoints
 
 METHODS = {"ctc_greedy": "greedy_wer", "one_best": "hlg_wer"}
 
@@ -22,8 +23,9 @@ def collect(directory: Path) -> dict:
 
 
 def training_minutes(directory: Path) -> float:
-    """Minutes that the training of one system took, over all its runs."""
-    return round(read_json(directory / "training.json")["minutes"], 2)
+    """Minutes that the training of one system took, over all its runs, validation included."""
+    newest = list_checkpoints(directory / "checkpoints")[-1]
+    return round(read_json(newest / "state.json")["state"]["minutes"], 2)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Shapes: M frames, k choices a frame, A = M * k assignments, E experts, D model, H hidden.
 """
 
-from typing import Callable, Dict, List, Tuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,13 +22,13 @@ def _relu_backward(grad: Tensor, h: Tensor) -> Tensor:
 
 
 # name -> (function, gradient with respect to its input given (gradient of output, input))
-ACTIVATIONS: Dict[str, Tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "silu": (_silu, _silu_backward),
     "relu": (torch.relu, _relu_backward),
 }
 
 
-def _spans(counts: List[int]) -> List[Tuple[int, int, int]]:
+def _spans(counts: list[int]) -> list[tuple[int, int, int]]:
     """(expert, first row, last row + 1) of each expert that has rows."""
     spans, start = [], 0
     for expert, count in enumerate(counts):
@@ -78,7 +78,10 @@ class _GroupedFeedForward(torch.autograd.Function):
         grad_y = grad_out.index_select(0, rows)  # (A, D)
         grad_y.mul_(gates.flatten().index_select(0, order).unsqueeze(1))
         grad_w1, grad_w2 = torch.empty_like(w1), torch.empty_like(w2)
-        grad_b1, grad_b2 = w1.new_empty(w1.shape[0], w1.shape[2]), w2.new_empty(w2.shape[0], w2.shape[2])
+        grad_b1, grad_b2 = (
+            w1.new_empty(w1.shape[0], w1.shape[2]),
+            w2.new_empty(w2.shape[0], w2.shape[2]),
+        )
         used = {e for e, _, _ in ctx.spans}
         for e in range(w1.shape[0]):
             if e not in used:

@@ -5,7 +5,6 @@ over those k, and the weighted sum of their experts' outputs. No auxiliary loss 
 """
 
 import math
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,9 @@ class MixtureFeedForward(nn.Module):
         if not 1 <= num_chosen <= num_experts:
             raise ValueError(f"num_chosen must be in 1..{num_experts}, found {num_chosen}")
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, found {activation!r}")
+            raise ValueError(
+                f"activation must be one of {sorted(ACTIVATIONS)}, found {activation!r}"
+            )
         self.num_experts, self.num_chosen, self.activation = num_experts, num_chosen, activation
         self.load_balance_weight, self.z_loss_weight = load_balance_weight, z_loss_weight
         self.w1 = nn.Parameter(torch.empty(num_experts, dim, hidden_dim))
@@ -63,7 +64,7 @@ class MixtureFeedForward(nn.Module):
         else:
             self.register_parameter("router", None)
         self.dropout = Dropout(dropout)
-        self.statistics: Optional[RoutingStatistics] = None
+        self.statistics: RoutingStatistics | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -76,7 +77,7 @@ class MixtureFeedForward(nn.Module):
             bound = 1.0 / math.sqrt(self.router.shape[1])
             nn.init.uniform_(self.router, -bound, bound)
 
-    def route(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(M, D) -> logits (M, E) float32, gates (M, k) float32 summing to 1, experts (M, k) int64."""
         assert self.router is not None
         with torch.autocast(x.device.type, enabled=False):

@@ -1,9 +1,9 @@
 """What the routers do: share of each expert and entropy of each layer, collected and drawn."""
 
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Dict, Iterator, Optional
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class RoutingStatistics:
 
 
 @contextmanager
-def collect_routing(model: nn.Module) -> Iterator[Dict[str, RoutingStatistics]]:
+def collect_routing(model: nn.Module) -> Iterator[dict[str, RoutingStatistics]]:
     """Collects statistics of every mixture layer of ``model`` while the block runs.
 
     Yields the dictionary {layer name: statistics}, filled as frames pass.
@@ -65,7 +65,7 @@ def collect_routing(model: nn.Module) -> Iterator[Dict[str, RoutingStatistics]]:
         for name, module in model.named_modules()
         if isinstance(module, MixtureFeedForward) and module.num_experts > 1
     }
-    before: Dict[str, Optional[RoutingStatistics]] = {n: m.statistics for n, m in layers.items()}
+    before: dict[str, RoutingStatistics | None] = {n: m.statistics for n, m in layers.items()}
     collected = {}
     for name, layer in layers.items():
         zeros = torch.zeros(layer.num_experts, dtype=torch.float64)
@@ -77,7 +77,7 @@ def collect_routing(model: nn.Module) -> Iterator[Dict[str, RoutingStatistics]]:
             layer.statistics = before[name]
 
 
-def draw_routing(statistics: Dict[str, RoutingStatistics], path: PathLike) -> None:
+def draw_routing(statistics: dict[str, RoutingStatistics], path: PathLike) -> None:
     """Draws a heat map of expert shares, a row a layer with its entropy, to ``path`` (PNG or SVG)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,0 +1,101 @@
+"""`build-hlg` and `decode` from the command line, and the files they leave."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moe_asr.cli.main import main
+from moe_asr.evaluate.wer import read_transcripts, score
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lexicon import Lexicon
+from moe_asr.text.symbol_table import SymbolTable
+from tests.decode.conftest import TEXTS, Workplace
+
+
+def test_decode_writes_texts_alignments_and_figures(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    command = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
+    command += ["--mode", "full", "--mode", "chunk4", "--output", str(output), "--threads", "1"]
+    assert main(command) == 0
+    results = json.loads((output / "results.json").read_text())
+    assert list(results) == ["full", "chunk4"]
+    table = capsys.readouterr().out
+    for mode, methods in results.items():
+        references = read_transcripts(output / mode / "ref.txt")
+        assert references == {f"utt-{i}": text for i, text in enumerate(TEXTS)}
+        hypotheses = read_transcripts(output / mode / "hyp_ctc_greedy.txt")
+        total = score(references, hypotheses).total
+        row = methods["ctc_greedy"]
+        assert row.pop("rtf") > 0
+        assert row == {
+            "wer": pytest.approx(total.wer),
+            "substitutions": total.substitutions,
+            "deletions": total.deletions,
+            "insertions": total.insertions,
+            "reference_words": sum(len(text.split()) for text in TEXTS),
+        }
+        alignment = (output / mode / "alignment_ctc_greedy.txt").read_text()
+        assert f"WER {total.wer:.2f} %" in alignment and "utt-3" in alignment
+        assert f"{total.wer:.2f}" in table and mode in table
+
+
+@pytest.mark.k2
+def test_build_hlg_then_decode_with_it(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph_dir = tmp_path / "graph"
+    command = ["build-hlg", "--tokenizer", str(workplace.model_dir), "--output", str(graph_dir)]
+    assert main([*command, "--words", "one,two", "--draw", "--word-insertion-penalty", "0.5"]) == 0
+    graph = DecodingGraph.load(graph_dir / "HLG.safetensors")
+    said = capsys.readouterr().out.split("\n")
+    row = next(line.split() for line in said if line.startswith("HLG"))
+    assert row[1:3] == [str(graph.num_states), str(graph.num_arcs)]
+    assert graph.metadata["word_insertion_penalty"] == 0.5
+    assert SymbolTable.read(graph_dir / "words.txt") == graph.word_table
+    assert SymbolTable.read(graph_dir / "tokens.txt") == workplace.loaded.tokenizer.tokens
+    assert Lexicon.read(graph_dir / "lexicon.txt").words == ["one", "two"]
+    assert (graph_dir / "L.dot").stat().st_size and (graph_dir / "G.dot").stat().st_size
+
+    again = [*command, "--lexicon", str(graph_dir / "lexicon.txt")]
+    assert main([*again, "--word-insertion-penalty", "0.5"]) == 0
+    second = DecodingGraph.load(graph_dir / "HLG.safetensors")
+    assert (second.score == graph.score).all() and (second.token == graph.token).all()
+
+    output = tmp_path / "out"
+    command = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
+    command += ["--method", "ctc_greedy", "--method", "one_best", "--streaming", "--mode", "chunk4"]
+    command += ["--graph", str(graph_dir / "HLG.safetensors"), "--output", str(output)]
+    assert main([*command, "--option", "one_best.search_beam=15"]) == 0
+    results = json.loads((output / "results.json").read_text())
+    assert list(results["chunk4"]) == ["ctc_greedy", "one_best"]
+    words = " ".join(read_transcripts(output / "chunk4" / "hyp_one_best.txt").values()).split()
+    assert set(words) <= {"one", "two"}
+
+
+def test_errors_are_one_line_and_name_the_culprit(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
+    decode += ["--output", str(tmp_path / "out")]
+    build = ["build-hlg", "--tokenizer", str(workplace.model_dir), "--output", str(tmp_path)]
+    (tmp_path / "bad.txt").write_text("one o n e\none\n")
+    for command, message in (
+        ([*decode, "--mode", "half"], "unknown decoding mode 'half'"),
+        ([*decode, "--threads", "0"], "--threads must be at least 1"),
+        ([*decode, "--graph", str(tmp_path / "no.safetensors")], "no.safetensors"),
+        ([*decode, "--option", "one_best.search_beam=3"], "--option one_best.search_beam=3"),
+        ([*decode, "--option", "ctc_greedy.beam=3"], "unknown key 'beam'"),
+        ([*decode, "--method", "one_best"], "one_best searches a graph"),
+        ([*build, "--words", "one,three"], "word 'three' cannot be spelled"),
+        ([*build, "--lexicon", str(tmp_path / "bad.txt")], "bad.txt:2: word 'one'"),
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main([*decode, "--method", "guess"])
+    assert "invalid choice" in capsys.readouterr().err

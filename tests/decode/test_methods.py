@@ -1,0 +1,142 @@
+"""The registry, greedy decoding, and one-best on an HLG."""
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+import torch
+
+from moe_asr.decode.greedy import CtcGreedy, collapse
+from moe_asr.decode.registry import (
+    DecodingResources,
+    available_methods,
+    get_method,
+    make_method,
+    register,
+)
+from moe_asr.errors import ConfigError, DataError, GraphError
+from moe_asr.fsa.grammar import word_loop
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lexicon import lexicon_from_tokenizer
+from moe_asr.text.symbol_table import SymbolTable
+from moe_asr.text.tokenizer import CharTokenizer
+
+TOKENIZER = CharTokenizer.from_texts(["ab ba"])  # ids 3 a, 4 b, 5 the separator
+RESOURCES = DecodingResources(TOKENIZER)
+
+
+def hlg(words: list[str]) -> DecodingGraph:
+    from moe_asr.fsa.graph_k2 import build_hlg
+
+    lexicon = lexicon_from_tokenizer(words, TOKENIZER)
+    return build_hlg(lexicon, word_loop(lexicon.words), TOKENIZER.tokens).hlg
+
+
+def peaky(*rows: list[int], confidence: float = 0.9) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posteriors that prefer the given labels; padded with rubbish."""
+    lengths = torch.tensor([len(row) for row in rows])
+    size = TOKENIZER.vocab_size
+    log_probs = torch.full((len(rows), int(lengths.max()), size), float("nan"))
+    for index, row in enumerate(rows):
+        probabilities = torch.full((len(row), size), (1 - confidence) / (size - 1))
+        probabilities[torch.arange(len(row)), row] = confidence
+        log_probs[index, : len(row)] = probabilities.log()
+    return log_probs, lengths
+
+
+def test_registry() -> None:
+    assert {"ctc_greedy", "one_best"} <= set(available_methods())
+    assert available_methods() == sorted(available_methods())
+    assert get_method("ctc_greedy") is CtcGreedy and CtcGreedy.name == "ctc_greedy"
+    with pytest.raises(ConfigError, match="'ctc_greedi'; did you mean 'ctc_greedy'"):
+        get_method("ctc_greedi")
+    with pytest.raises(AssertionError, match="two decoding methods"):
+        register("ctc_greedy")(CtcGreedy)
+    for name in available_methods():
+        options = get_method(name).options_type()
+        for field in fields(options):
+            with pytest.raises(FrozenInstanceError):
+                setattr(options, field.name, 1)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'search_bean'.*did you mean 'search_beam'"):
+        make_method("one_best", RESOURCES, {"search_bean": 3})
+    with pytest.raises(ConfigError, match="beams must be positive"):
+        make_method("one_best", RESOURCES, {"search_beam": -1})
+    with pytest.raises(ConfigError, match="unknown key 'beam'"):
+        make_method("ctc_greedy", RESOURCES, {"beam": 3})
+
+
+@pytest.mark.parametrize(
+    ("labels", "tokens"),
+    [
+        ([], ()),
+        ([0, 0], ()),
+        ([3, 3, 0, 3, 4, 4, 0], (3, 3, 4)),
+        ([0, 3, 4, 3], (3, 4, 3)),
+    ],
+)
+def test_collapse(labels: list[int], tokens: tuple[int, ...]) -> None:
+    assert collapse(labels) == tokens
+
+
+def test_greedy() -> None:
+    method = make_method("ctc_greedy", RESOURCES)
+    log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0, 0], [4, 4, 0, 4])
+    found = method.decode(log_probs, lengths, ["u", "v", "w"])
+    assert [hypothesis.text for hypothesis in found] == ["ab ba", "", "bb"]
+    assert [hypothesis.words for hypothesis in found] == [("ab", "ba"), (), ("bb",)]
+    assert [hypothesis.tokens for hypothesis in found] == [(3, 4, 5, 4, 3), (), (4, 4)]
+    assert [hypothesis.utterance_id for hypothesis in found] == ["u", "v", "w"]
+    expected = [length * torch.tensor(0.9).log().item() for length in (9, 2, 4)]
+    assert [hypothesis.score for hypothesis in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_greedy_refuses_what_is_no_log_prob() -> None:
+    method = make_method("ctc_greedy", RESOURCES)
+    for value in (float("nan"), float("inf")):
+        log_probs, lengths = peaky([3, 0], [4, 4])
+        log_probs[1, 1, 2] = value
+        with pytest.raises(DataError, match="utterance second: log_probs of frame 1"):
+            method.decode(log_probs, lengths, ["first", "second"])
+    with pytest.raises(DataError, match="for this tokenizer"):
+        method.decode(torch.zeros(1, 2, 5), torch.tensor([2]), ["u"])
+    with pytest.raises(DataError, match="1 ids"):
+        method.decode(*peaky([3], [4]), ["u"])
+
+
+@pytest.mark.k2
+def test_one_best_speaks_in_words_of_its_graph() -> None:
+    method = make_method("one_best", DecodingResources(TOKENIZER, hlg(["ab", "ba"])))
+    log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0], [3, 0, 3, 4])
+    found = method.decode(log_probs, lengths, ["u", "v", "w"])
+    assert [hypothesis.text for hypothesis in found] == ["ab ba", "", "ab"]
+    assert found[0].words == ("ab", "ba")
+    assert found[0].tokens == (3, 4, 5, 4, 3)
+    two_words = 9 * torch.tensor(0.9).log() - 2 * torch.tensor(2.0).log()
+    assert found[0].score == pytest.approx(float(two_words), abs=1e-4)
+    assert found[2].tokens[-2:] == (3, 4)  # "aab" is no word: a frame is heard otherwise
+
+
+@pytest.mark.k2
+def test_one_best_without_a_path() -> None:
+    method = make_method("one_best", DecodingResources(TOKENIZER, hlg(["ab"])))
+    log_probs, lengths = peaky([3, 3, 3], [3, 4, 0])
+    log_probs[0, :, :3] = log_probs[0, :, 4:] = -float("inf")
+    found = method.decode(log_probs, lengths, ["nothing", "something"])
+    assert (found[0].text, found[0].words, found[0].score, found[0].tokens) == ("", (), None, ())
+    assert found[1].text == "ab"
+
+
+@pytest.mark.k2
+def test_one_best_needs_a_graph_that_fits(requires_k2: Any) -> None:
+    with pytest.raises(ConfigError, match="one_best searches a graph"):
+        make_method("one_best", RESOURCES)
+    other = CharTokenizer.from_texts(["abc"])
+    graph = hlg(["ab"])
+    assert len(SymbolTable(other.tokens)) == 6  # as many symbols as the graph's, but other ones
+    with pytest.raises(GraphError, match="token 5 is .*in the graph"):
+        make_method("one_best", DecodingResources(other, graph))
+    with pytest.raises(GraphError, match="built for 6 tokens"):
+        make_method("one_best", DecodingResources(CharTokenizer.from_texts(["abcd"]), graph))
