@@ -166,7 +166,8 @@ class U2MoeModel(nn.Module):
         """
         decoder = self.right_to_left if reverse else self.left_to_right
         if decoder is None:
-            raise ValueError(f"this model has no {'right-to-left' if reverse else ''} decoder")
+            name = "right-to-left" if reverse else "left-to-right"
+            raise ValueError(f"this model has no {name} decoder")
         inputs, outputs = add_sos_eos(targets, target_lengths, reverse)
         logits = decoder(inputs, target_lengths + 1, memory, lengths)
         zero_smoothing = torch.nn.functional.cross_entropy(

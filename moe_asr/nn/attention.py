@@ -62,7 +62,7 @@ def relative_shift(raw: Tensor) -> Tensor:
 def _attend(scores: Tensor, mask: Tensor | None, value: Tensor, dropout: Dropout) -> Tensor:
     """Softmax of (N, H, Tq, Tk) under ``mask`` (broadcastable, True = may attend), times the values."""
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
     weights = dropout(scores.softmax(-1, dtype=torch.float32).to(value.dtype))
     out = torch.matmul(weights, value)  # (N, H, Tq, K)
     return out.transpose(1, 2).flatten(2)  # (N, Tq, H, K) -> (N, Tq, D)
@@ -143,7 +143,9 @@ class Attention(nn.Module):
         """Attends from ``x`` (N, Tq, D) to ``source`` (N, Tk, D) -> (N, Tq, D); mask as above."""
         num, queries, _ = x.shape
         query = self.query(x).view(num, queries, self.num_heads, self.head_dim).transpose(1, 2)
-        key_value = self.key_value(source).view(num, -1, 2, self.num_heads, self.head_dim)
+        key_value = self.key_value(source).view(
+            num, source.shape[1], 2, self.num_heads, self.head_dim
+        )
         key, value = key_value.permute(2, 0, 3, 1, 4)  # (2, N, H, Tk, K)
         scores = torch.matmul(query / math.sqrt(self.head_dim), key.transpose(2, 3))
         return self.output(_attend(scores, mask, value, self.dropout))

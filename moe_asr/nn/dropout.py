@@ -22,7 +22,7 @@ class Dropout(nn.Module):
         if not 0.0 <= p < 1.0:
             raise ValueError(f"dropout probability must be in [0, 1), found {p}")
         self.p = p
-        self.threshold = round(p * 65536)
+        self.threshold = min(round(p * 65536), 65535)
 
     def forward(self, x: Tensor) -> Tensor:
         """Zeroes elements of ``x`` (any shape) in training, scales the others by 1 / (1 - p)."""

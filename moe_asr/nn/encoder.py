@@ -158,7 +158,9 @@ class ConformerEncoder(nn.Module):
         """
         if chunk_size < 1:
             raise ValueError(f"a stream needs a chunk size of at least 1, found {chunk_size}")
-        attention, convolution = self.layers[0].attention, self.layers[0].convolution
+        layer = self.layers[0]
+        assert isinstance(layer, ConformerLayer)
+        attention, convolution = layer.attention, layer.convolution
         weight = self.subsampling.projection.weight
         kept = left_chunks * chunk_size if left_chunks >= 0 else 0
         shape = (len(self.layers), num_streams, attention.num_heads, kept, attention.head_dim)

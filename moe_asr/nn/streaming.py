@@ -148,10 +148,13 @@ class EncoderState:
             return old
         if self.left_chunks >= 0:
             full = full[:, :, :, full.shape[3] - self.cache_size :]
-        if bool(whole.all()):
-            return full.contiguous()
-        grown = torch.nn.functional.pad(old, (0, 0, full.shape[3] - old.shape[3], 0))
-        return torch.where(whole[None, :, None, None, None], full, grown)
+        if not bool(whole.all()):
+            grown = torch.nn.functional.pad(old, (0, 0, full.shape[3] - old.shape[3], 0))
+            full = torch.where(whole[None, :, None, None, None], full, grown)
+        if self.left_chunks < 0:  # no longer than the oldest stream, though streams advance in turn
+            needed = int((self.num_frames + whole * self.chunk_size).max())
+            full = full[:, :, :, max(full.shape[3] - needed, 0) :]
+        return full.contiguous()
 
 
 def append_frames(

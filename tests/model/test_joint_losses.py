@@ -29,7 +29,16 @@ def ctc_by_enumeration(log_probs: torch.Tensor, target: list[int]) -> torch.Tens
     return -torch.stack(scores).logsumexp(0) if scores else torch.tensor(INF)
 
 
-CASES = [(4, [1, 2]), (5, [2, 2]), (3, [1]), (4, []), (1, [2]), (5, [1, 2, 1]), (2, [1, 1]), (1, [1, 2])]
+CASES = [
+    (4, [1, 2]),
+    (5, [2, 2]),
+    (3, [1]),
+    (4, []),
+    (1, [2]),
+    (5, [1, 2, 1]),
+    (2, [1, 1]),
+    (1, [1, 2]),
+]
 
 
 @pytest.mark.parametrize("frames,target", CASES)
@@ -183,8 +192,9 @@ def test_an_utterances_loss_does_not_depend_on_its_batch(experts):
 
 def test_targets_that_do_not_fit_their_frames_have_an_infinite_loss():
     model = make_model()
-    features, feature_lengths, targets, target_lengths = batch(target_lengths=(4, 15, 3))  # of 22, 13, 17 frames
+    features, feature_lengths, targets, target_lengths = batch(target_lengths=(4, 15, 3))
     losses = model(features, feature_lengths, targets, target_lengths)
+    # of 22, 13 and 17 frames
     assert torch.isinf(losses.per_utterance).tolist() == [False, True, False]
     assert torch.isinf(losses.total)
 
@@ -200,7 +210,10 @@ def test_utterances_too_short_for_a_frame_have_an_infinite_loss(lengths, expecte
 def test_an_empty_transcript_has_a_finite_loss():
     model = make_model()
     features, feature_lengths, _, _ = batch()
-    targets, target_lengths = torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    targets, target_lengths = (
+        torch.zeros(3, 0, dtype=torch.int64),
+        torch.zeros(3, dtype=torch.int64),
+    )
     losses = model(features, feature_lengths, targets, target_lengths)
     assert torch.isfinite(losses.per_utterance).all() and losses.num_tokens == 1
 

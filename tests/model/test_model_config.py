@@ -60,7 +60,11 @@ def test_a_file_says_where_its_mistake_is(tmp_path):
 
 @pytest.mark.parametrize(
     "key,nearest",
-    [("encoder_layer", "encoder_layers"), ("num_expert", "num_experts"), ("ctc_weigth", "ctc_weight")],
+    [
+        ("encoder_layer", "encoder_layers"),
+        ("num_expert", "num_experts"),
+        ("ctc_weigth", "ctc_weight"),
+    ],
 )
 def test_unknown_keys_name_the_nearest(key, nearest):
     with pytest.raises(ConfigError, match=f"unknown key '{key}'.*did you mean '{nearest}'"):

@@ -73,7 +73,9 @@ def test_relative_attention_equals_the_double_loop(layer, frames, past, masked):
     positions = relative_positions(frames, past + frames, DIM, CPU)
     given = None if mask is None else mask[:, None]
     out, keys, values = layer(x, positions, given, cache)
-    rows = [relative_by_hand(layer, x[n], None if mask is None else mask[n], past_x[n]) for n in (0, 1)]
+    rows = [
+        relative_by_hand(layer, x[n], None if mask is None else mask[n], past_x[n]) for n in (0, 1)
+    ]
     expected = torch.stack(rows)
     torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
     assert keys.shape == values.shape == (2, HEADS, past + frames, WIDTH)

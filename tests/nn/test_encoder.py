@@ -29,7 +29,9 @@ def test_one_chunk_as_long_as_the_utterance_is_full_context(left_chunks):
 def test_padding_and_batch_composition_change_nothing(subsampling, chunk_size, left_chunks):
     model = make_model(subsampling=subsampling)
     sequences = utterances(97, 30, 64, 5)
-    alone = [model.encode(s[None], torch.tensor([len(s)]), chunk_size, left_chunks) for s in sequences]
+    alone = [
+        model.encode(s[None], torch.tensor([len(s)]), chunk_size, left_chunks) for s in sequences
+    ]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [1, 2]):
         features, lengths = padded([sequences[i] for i in order], garbage=100.0)
         out, out_lengths = model.encode(features, lengths, chunk_size, left_chunks)

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tests.nn.references import mixture_by_hand
 
 from moe_asr.nn.moe.experts import grouped_feed_forward
 from moe_asr.nn.moe.layer import MixtureFeedForward
 from moe_asr.nn.moe.losses import load_balance_loss, z_loss
 from moe_asr.nn.moe.statistics import collect_routing
 from moe_asr.nn.packing import FramePacking
+from tests.nn.references import mixture_by_hand
 
 DIM, HIDDEN = 6, 10
 SHAPES = [(1, 1), (3, 3), (8, 2), (5, 4), (4, 1), (6, 3)]
@@ -39,7 +39,9 @@ def test_forward_and_gradients_equal_the_slow_reference(experts, chosen, activat
     got, want = gradients(out, layer, x, weight), gradients(expected, layer, x, weight)
     assert len(got) == (5 if experts == 1 else 6)
     for name, g, w in zip(["x", *dict(layer.named_parameters())], got, want, strict=True):
-        torch.testing.assert_close(g, w, atol=2e-6, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            g, w, atol=2e-6, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("experts,chosen", SHAPES)
@@ -144,7 +146,9 @@ def test_padding_and_batch_composition_change_nothing(experts, chosen):
             batch[row, : lengths[index]] = sequences[index]
         out = run(layer, batch, [lengths[index] for index in order])
         for row, index in enumerate(order):
-            torch.testing.assert_close(out[row, : lengths[index]], alone[index], atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(
+                out[row, : lengths[index]], alone[index], atol=1e-6, rtol=1e-5
+            )
             assert not out[row, lengths[index] :].any(), "padding must give zeros"
 
 

@@ -5,11 +5,11 @@ import math
 import matplotlib.image
 import pytest
 import torch
-from tests.nn.references import make_model
 
 from moe_asr.nn.moe.layer import MixtureFeedForward
 from moe_asr.nn.moe.statistics import RoutingStatistics, collect_routing, draw_routing
 from moe_asr.nn.packing import FramePacking
+from tests.nn.references import make_model
 
 
 def empty(num_experts: int) -> RoutingStatistics:

@@ -16,6 +16,18 @@ from moe_asr.nn.moe.statistics import RoutingStatistics
 from moe_asr.nn.packing import FramePacking
 
 
+def _autocast_dtype(device_type: str) -> torch.dtype | None:
+    """What autocast computes matrix products in on this kind of device; None outside autocast."""
+    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4 and later
+        enabled = torch.is_autocast_enabled(device_type)
+        return torch.get_autocast_dtype(device_type) if enabled else None
+    if device_type == "cuda" and torch.is_autocast_enabled():
+        return torch.get_autocast_gpu_dtype()
+    if device_type == "cpu" and torch.is_autocast_cpu_enabled():
+        return torch.get_autocast_cpu_dtype()
+    return None
+
+
 class MixtureFeedForward(nn.Module):
     """x -> sum over the frame's k experts of gate * (act(x W1 + b1) W2 + b2), then dropout.
 
@@ -99,8 +111,9 @@ class MixtureFeedForward(nn.Module):
             if self.training:
                 self._add_auxiliary_losses(logits, experts, packing)
             weights = [frames, gates, self.w1, self.b1, self.w2, self.b2]
-            if torch.is_autocast_enabled() and x.device.type == "cuda":
-                weights = [tensor.to(torch.get_autocast_gpu_dtype()) for tensor in weights]
+            dtype = _autocast_dtype(x.device.type)
+            if dtype is not None:
+                weights = [tensor.to(dtype) for tensor in weights]
             frames, gates, w1, b1, w2, b2 = weights
             out = grouped_feed_forward(
                 frames, gates.to(frames.dtype), experts, w1, b1, w2, b2, self.activation
