@@ -95,7 +95,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if origin is tuple and inner and inner[-1] is not Ellipsis:
             if len(value) != len(inner):
                 raise ConfigError(f"{where}: expected {len(inner)} values, found {value!r}")
-            return tuple(_convert(kind, item, where) for kind, item in zip(inner, value, strict=True))
+            return tuple(
+                _convert(kind, item, where) for kind, item in zip(inner, value, strict=True)
+            )
         kind = inner[0] if inner else Any
         return origin(_convert(kind, item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:

@@ -64,6 +64,7 @@ if runs 1; then
     data=$(data_of "$system")
     moe_asr train-bpe --manifest "$data/cuts_train.jsonl.gz" --vocab-size 40 --output "$data/bpe"
     moe_asr compute-cmvn --manifest "$data/cuts_train.jsonl.gz" --max-cuts 1000 \
+      --features "$recipe/conf/moe.yaml" \
       --output "$data/cmvn.json"
   done
 fi

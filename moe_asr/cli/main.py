@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="moe-asr", description=__doc__)
     parser.add_argument("--version", action="version", version=f"moe-asr {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    # Before torch is imported: idle threads of OpenMP sleep instead of spinning. Spinning ones fight
-    # the data loader and everybody else for the cores, which slowed training up to 40 times.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported: idle threads of GNU OpenMP spin for some 10 us, then sleep. By default
+    # they spin for milliseconds, and fight the data loader and everybody else for the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, (module_name, help_line) in COMMANDS.items():

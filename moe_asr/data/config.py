@@ -19,9 +19,6 @@ class DataConfig:
         prefetch_batches: batches each worker keeps ready.
         shuffle: whether training draws batches at random; evaluation never does.
         drop_last: whether training leaves out incomplete batches.
-        sorted_epochs: so many first epochs take the utterances from the shortest to the longest
-            (SortaGrad, https://arxiv.org/abs/1512.02595, section 3.2): short transcripts leave CTC
-            few alignments to choose from, which gets it off its first plateau.
         speed_factors: one is drawn for each utterance and epoch; resamples, so pitch changes too.
         gain_db: range of the volume perturbation.
         spec_augment: masks on the features.
@@ -35,7 +32,6 @@ class DataConfig:
     prefetch_batches: int = 4
     shuffle: bool = True
     drop_last: bool = False
-    sorted_epochs: int = 0
     speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     gain_db: tuple[float, float] = (-6.0, 6.0)
     spec_augment: SpecAugmentOptions = field(default_factory=SpecAugmentOptions)
@@ -46,7 +42,7 @@ class DataConfig:
             raise ConfigError(
                 f"max_duration_seconds: expected more than 0, found {self.max_duration_seconds}"
             )
-        for name, low in (("num_buckets", 1), ("num_workers", 0), ("sorted_epochs", 0), ("prefetch_batches", 1)):
+        for name, low in (("num_buckets", 1), ("num_workers", 0), ("prefetch_batches", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}: expected at least {low}, found {getattr(self, name)}")
         if self.max_utterances is not None and self.max_utterances < 1:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset.sampling import DynamicBucketingSampler, DynamicCutSampler
+from lhotse.dataset.sampling import DynamicBucketingSampler
 from lhotse.dataset.sampling.base import TimeConstraint
 from torch.utils.data import Sampler
 
@@ -77,14 +77,11 @@ class EpochSampler(Sampler):
             shuffle = self.training and self.config.shuffle
             rng = random.Random(f"{self.config.seed}/{self.epoch}")
             self._batches = list(self._sampler(shuffle, seed=rng.getrandbits(32)))
-            if shuffle and not self._is_sorted():
+            if shuffle:
                 rng.shuffle(self._batches)
         return self._batches
 
-    def _is_sorted(self) -> bool:
-        return self.training and self.epoch < self.config.sorted_epochs
-
-    def _sampler(self, shuffle: bool, seed: int) -> DynamicBucketingSampler | DynamicCutSampler:
+    def _sampler(self, shuffle: bool, seed: int) -> DynamicBucketingSampler:
         config = self.config
         constraint = _PerturbedDuration(
             max_duration=config.max_duration_seconds, max_cuts=config.max_utterances
@@ -94,15 +91,6 @@ class EpochSampler(Sampler):
                 cut.id: draw_speed_factor(random_for(config.seed, self.epoch, cut.id), config)
                 for cut in self.cuts
             }
-        if self._is_sorted():
-            return DynamicCutSampler(
-                sorted(self.cuts, key=lambda cut: (constraint.measure_length(cut), cut.id)),
-                constraint=constraint,
-                shuffle=False,
-                drop_last=config.drop_last,
-                world_size=self.world_size,
-                rank=self.rank,
-            )
         num_buckets = min(config.num_buckets, len(self.cuts))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that a small set may not fill its buffer

@@ -1,6 +1,7 @@
 """The model's configuration and its presets, by name."""
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from moe_asr.config import from_dict, to_dict
 from moe_asr.errors import ConfigError
 from moe_asr.nn.masks import DynamicChunk
+from moe_asr.nn.subsampling import output_length
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class ModelConfig:
             raise ValueError(f"dim must be even, found {self.dim}")
         if self.subsampling not in (4, 6, 8):
             raise ValueError(f"subsampling must be 4, 6 or 8, found {self.subsampling}")
+        if output_length(self.num_features, self.subsampling) < 1:
+            raise ValueError(
+                f"subsampling by {self.subsampling} needs more than {self.num_features} num_features"
+            )
         for name in ("ctc_weight", "reverse_weight"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], found {getattr(self, name)}")
@@ -81,8 +87,10 @@ class ModelConfig:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), found {getattr(self, name)}")
         for name in ("load_balance_weight", "z_loss_weight"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be finite and not negative, found {getattr(self, name)}"
+                )
         if self.ctc_weight < 1.0 and self.left_to_right_layers == 0:
             raise ValueError("ctc_weight < 1 needs a left-to-right decoder")
         if self.ctc_weight < 1.0 and self.reverse_weight > 0 and self.right_to_left_layers == 0:

@@ -215,6 +215,10 @@ class ConformerEncoder(nn.Module):
         available = output_lengths(pending_lengths, factor)
         whole = available >= chunk
         lengths = torch.where(whole, chunk, torch.where(finished, available, 0))
+        used = torch.where(whole, lengths * factor, torch.where(finished, pending_lengths, 0))
+        if not bool((lengths > 0).any()):  # nothing to encode yet
+            nothing = pending.new_zeros(len(lengths), chunk, self.dim)
+            return nothing, lengths, state.buffer(pending, pending_lengths, used, finished)
         window = (chunk - 1) * factor + self.subsampling.receptive_field
         if pending.shape[1] < window:
             pending = nn.functional.pad(pending, (0, 0, 0, window - pending.shape[1]))
@@ -232,11 +236,5 @@ class ConformerEncoder(nn.Module):
             values.append(value)
             histories.append(history)
         x = x.masked_fill(~valid_mask(lengths, chunk).unsqueeze(2), 0.0)
-        used = torch.where(whole, lengths * factor, torch.where(finished, pending_lengths, 0))
-        return (
-            x,
-            lengths,
-            state.advance(
-                keys, values, histories, lengths, pending, pending_lengths, used, finished
-            ),
-        )
+        state = state.advance(keys, values, histories, lengths)
+        return x, lengths, state.buffer(pending, pending_lengths, used, finished)

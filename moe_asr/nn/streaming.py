@@ -105,40 +105,42 @@ class EncoderState:
         return replace(states[0], **merged)
 
     def advance(
-        self,
-        keys: list[Tensor],
-        values: list[Tensor],
-        histories: list[Tensor],
-        lengths: Tensor,
-        pending: Tensor,
-        pending_lengths: Tensor,
-        used: Tensor,
-        input_finished: Tensor,
+        self, keys: list[Tensor], values: list[Tensor], histories: list[Tensor], lengths: Tensor
     ) -> "EncoderState":
-        """The state after a chunk.
+        """The state with the caches after a chunk.
 
         Args:
             keys, values: of each layer (N, H, L + C, K).
             histories: of each layer (N, kernel - 1 + C, D).
             lengths: (N,) encoder frames that each stream gave.
-            pending, pending_lengths: features (N, B, F) before the chunk.
-            used: (N,) feature frames that the chunk used up.
-            input_finished: (N,).
         """
         whole = lengths == self.chunk_size  # streams without a whole chunk keep their caches
-        left, right = torch.stack(keys), torch.stack(values)
         kernel = self.convolution.shape[2] + 1
         history = torch.stack(histories)
         history = history[:, :, history.shape[2] - (kernel - 1) :]
-        remaining, remaining_lengths = _drop_frames(pending, pending_lengths, used)
         return replace(
             self,
-            features=remaining,
-            feature_lengths=remaining_lengths,
-            keys=self._shift(self.keys, left, whole),
-            values=self._shift(self.values, right, whole),
+            keys=self._shift(self.keys, torch.stack(keys), whole),
+            values=self._shift(self.values, torch.stack(values), whole),
             convolution=torch.where(whole[None, :, None, None], history, self.convolution),
             num_frames=self.num_frames + lengths,
+        )
+
+    def buffer(
+        self, pending: Tensor, pending_lengths: Tensor, used: Tensor, input_finished: Tensor
+    ) -> "EncoderState":
+        """The state with the features that a call left over.
+
+        Args:
+            pending, pending_lengths: features (N, B, F) before the call's chunk, and how many (N,).
+            used: (N,) feature frames that the chunk used up.
+            input_finished: (N,).
+        """
+        features, feature_lengths = _drop_frames(pending, pending_lengths, used)
+        return replace(
+            self,
+            features=features,
+            feature_lengths=feature_lengths,
             input_finished=input_finished,
         )
 

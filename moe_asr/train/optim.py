@@ -58,6 +58,8 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
         return contextlib.nullcontext()
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
+    if precision == "bf16" and device.type == "cpu" and _torch_version() < (2, 0):
+        raise ConfigError("precision bf16 on a CPU needs torch 2.0 or later; use fp32")
     return torch.autocast(
         device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     )
