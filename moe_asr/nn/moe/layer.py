@@ -19,7 +19,7 @@ from moe_asr.nn.packing import FramePacking
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
     """What autocast computes matrix products in on this kind of device; None outside autocast."""
     if hasattr(torch, "get_autocast_dtype"):  # torch 2.4 and later
-        enabled = torch.is_autocast_enabled(device_type)
+        enabled = torch.is_autocast_enabled(device_type)  # type: ignore[call-arg,unused-ignore]
         return torch.get_autocast_dtype(device_type) if enabled else None
     if device_type == "cuda" and torch.is_autocast_enabled():
         return torch.get_autocast_gpu_dtype()
