@@ -1,0 +1,42 @@
+"""The ``moe-asr`` command: what it lists, what it imports, how it reports errors."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from moe_asr.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"moe-asr {name}" in capsys.readouterr().out
+    lines = Path(import_module(COMMANDS[name][0]).__file__ or "").read_text().count("\n")
+    assert lines <= 100, f"{name} is {lines} lines: an entry point parses, calls and prints"
+
+
+def test_input_errors_are_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "absent.jsonl.gz"
+    status = main(
+        ["compute-cmvn", "--manifest", str(manifest), "--output", str(tmp_path / "cmvn.json")]
+    )
+    assert status == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and str(manifest) in error[0]
+    assert not (tmp_path / "cmvn.json").exists()
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; from moe_asr.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,65 @@
+"""Atomic writing and reading of small files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moe_asr.errors import ConfigError
+from moe_asr.files import atomic_path, read_json, read_yaml, write_json, write_text
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError("disk full, say")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["state.txt"]
+
+
+def test_reader_never_sees_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "state.txt"
+    write_text(path, "old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_mode_follows_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        write_text(tmp_path / "a", "text")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_json_refuses_values_that_are_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"wer": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "where"),
+    [
+        (read_json, b'{"a": 1,\n "b": }', "bad:2"),
+        (read_yaml, b"a: 1\nb: [1, 2\n", "bad:3"),
+        (read_json, b"\xff\xfe", "bad: not UTF-8"),
+    ],
+)
+def test_malformed_files_are_named_with_their_line(
+    tmp_path: Path, read: object, text: bytes, where: str
+) -> None:
+    path = tmp_path / "bad"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match=where):
+        read(path)  # type: ignore[operator]
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent.yaml: cannot be read"):
+        read_yaml(tmp_path / "absent.yaml")
