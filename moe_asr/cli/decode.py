@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.data.manifests import read_cuts
     from moe_asr.data.validation import transcript_of
     from moe_asr.decode.registry import DecodingResources, make_method
-    from moe_asr.decode.results import evaluate_run, format_table
     from moe_asr.decode.runner import DecodingMode, decode_cuts
+    from moe_asr.evaluate.report import evaluate_run, format_table
     from moe_asr.evaluate.wer import collect
     from moe_asr.files import write_json
     from moe_asr.fsa.graph import DecodingGraph
@@ -86,5 +86,8 @@ def parse_options(settings: list[str], methods: list[str]) -> dict[str, dict[str
                 f"--option {setting}: expected METHOD.NAME=VALUE with METHOD one of "
                 f"{', '.join(methods)}"
             )
-        options[method][name] = yaml.safe_load(value)
+        try:
+            options[method][name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--option {setting}: {value!r} is not a YAML value") from error
     return options

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand; returns its exit status. Input errors print one line and return 2."""
+    """Runs one subcommand; returns its exit status. Errors in the input print what is wrong and return 2."""
     parser = argparse.ArgumentParser(prog="moe-asr", description=__doc__)
     parser.add_argument("--version", action="version", version=f"moe-asr {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -28,7 +28,7 @@ from moe_asr.data.manifests import write_cuts
 from moe_asr.files import PathLike, read_json, write_json
 
 STAMP_NAME = "digit_strings.json"
-_FORMAT_VERSION = 1  # part of the key: raise it when the same options would give other audio
+_FORMAT_VERSION = 2  # part of the key: raise it when the same options would give other audio
 _STRINGS_A_TASK = 100
 
 
@@ -175,6 +175,7 @@ def _cut(string: DigitString, source: str) -> MonoCut:
         speaker=string.speaker,
         language="English",
         alignment={"word": words},
+        custom={"takes": [recording.take for recording in string.recordings]},
     )
     return MonoCut(
         id=string.id,

@@ -1,10 +1,12 @@
 """Fetching the Free Spoken Digit Dataset from its public repository."""
 
+import http.client
 import os
 import shutil
 import tarfile
 import tempfile
 import urllib.request
+import zlib
 from pathlib import Path
 
 from tqdm import tqdm
@@ -59,7 +61,7 @@ def _fetch(url: str, path: Path, timeout_seconds: float) -> None:
                         break
                     file.write(block)
                     progress.update(len(block))
-    except OSError as error:  # URLError and socket.timeout are OSErrors
+    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise DataError(
             f"{url}: cannot be downloaded ({error}); set FSDD_DIR to a folder that holds FSDD's "
             "'recordings', or use synthetic digits"
@@ -80,5 +82,5 @@ def _unpack(archive: Path, folder: Path, url: str) -> None:
                 if content is None:
                     raise DataError(f"{url}: {member.name} is not a plain file")
                 (folder / parts[2]).write_bytes(content.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{url}: damaged archive: {error}") from error

@@ -132,7 +132,8 @@ def test_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requires_k2: A
     graphs = build_hlg(lexicon, word_loop(lexicon.words), tokens)
     source = k2_to_dot(graphs.l_disambig, tokens, lexicon.word_table(), "L")
     assert source.count("->") == graphs.l_disambig.num_arcs
-    assert "x:B" in source and "#2:<eps>" in source and "y:C/-0.5" in source or "x:C/-0.5" in source
+    for arc in ("x:B", "#2:<eps>", "x:C/-0.5"):
+        assert arc in source
     assert "A/-1.39" in k2_to_dot(graphs.g, lexicon.word_table())
     monkeypatch.setenv("PATH", str(tmp_path))  # no `dot` here: the source is still written
     said: list[str] = []

@@ -30,15 +30,16 @@ def training_minutes(directory: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the trained systems")
+    parser.add_argument("--output", type=Path, required=True, help="summary.json to write")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus.json of the data stage")
     parser.add_argument("--leave-out", default="theo", help="speaker of the system 'leave_out'")
     parser.add_argument("--systems", nargs="+", required=True)
     args = parser.parse_args()
 
     corpus = read_json(args.corpus)["corpus"]
-    results = {name: collect(args.exp / name) for name in args.systems}
-    minutes = {name: training_minutes(args.exp / name) for name in args.systems}
+    results = {name: collect(args.runs / name) for name in args.systems}
+    minutes = {name: training_minutes(args.runs / name) for name in args.systems}
     summary = {
         "corpus": corpus,
         "systems": {name: modes for name, modes in results.items() if name != "leave_out"},
@@ -49,9 +50,11 @@ def main() -> None:
         left_out = results["leave_out"]
         summary["left_out_speaker"] = {"name": args.leave_out, **left_out["full"]}
         summary["left_out_speaker"]["chunk16"] = left_out["chunk16"]
-    write_json(args.exp / "summary.json", summary)
+    write_json(args.output, summary)
 
-    print(f"corpus: {corpus}   (WER in percent, RTF on one thread)")
+    print(
+        f"corpus: {corpus}   (WER in percent; RTF of batches of up to 60 s of audio on one core, without reading it)"
+    )
     print(f"{'system':<22}{'mode':<9}{'greedy':>8}{'HLG':>8}{'RTF':>9}{'train min':>11}")
     for name, modes in results.items():
         label = f"moe without {args.leave_out}" if name == "leave_out" else name
@@ -61,7 +64,7 @@ def main() -> None:
                 f"{label:<22}{mode:<9}{cells[0]:>8}{cells[1]:>8}{row['rtf']:>9.4f}"
                 f"{minutes[name]:>11.1f}"
             )
-    print(f"written: {args.exp / 'summary.json'}")
+    print(f"written: {args.output}")
 
 
 if __name__ == "__main__":
