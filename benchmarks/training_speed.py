@@ -22,6 +22,8 @@ from moe_asr.model.u2 import U2MoeModel
 from moe_asr.nn.dropout import Dropout
 from moe_asr.nn.moe.layer import MixtureFeedForward
 from moe_asr.nn.packing import FramePacking
+from moe_asr.train.config import TrainConfig
+from moe_asr.train.optim import make_optimizer
 
 FRAMES_PER_SECOND = 100
 
@@ -72,8 +74,13 @@ def build(variant: str, name: str, vocab_size: int) -> U2MoeModel:
     return model.train()
 
 
-def make_update(model: U2MoeModel, seconds: float, vocab_size: int) -> Callable[[], float]:
-    """A function that makes one update on a fixed random batch and returns its seconds of wall time."""
+def make_update(
+    model: U2MoeModel, seconds: float, vocab_size: int
+) -> tuple[Callable[[], float], float]:
+    """A function that makes one update on a fixed random batch and returns its seconds of wall time.
+
+    Also the seconds of audio in that batch, padding left out.
+    """
     generator = torch.Generator().manual_seed(1)
     utterance_frames = 250
     num = max(round(seconds * FRAMES_PER_SECOND / utterance_frames), 1)
@@ -83,7 +90,7 @@ def make_update(model: U2MoeModel, seconds: float, vocab_size: int) -> Callable[
     )
     targets = torch.randint(3, vocab_size, (num, 12), generator=generator)
     target_lengths = torch.randint(4, 13, (num,), generator=generator)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = make_optimizer(model, TrainConfig(max_steps=1, learning_rate=1e-4))
 
     def update() -> float:
         start = time.perf_counter()
@@ -93,7 +100,7 @@ def make_update(model: U2MoeModel, seconds: float, vocab_size: int) -> Callable[
         optimizer.step()
         return time.perf_counter() - start
 
-    return update
+    return update, float(lengths.sum()) / FRAMES_PER_SECOND
 
 
 def main() -> None:
@@ -105,14 +112,14 @@ def main() -> None:
     args = parser.parse_args()
     names = ("ours", "torch_dropout", "expert_loop", "plain")
     updates = {}
-    num_parameters = 0
+    num_parameters, audio_seconds = 0, 0.0
     for name in names:
         model = build(name, args.preset, args.vocab_size)
         num_parameters = max(num_parameters, model.num_parameters())
-        updates[name] = make_update(model, args.batch_seconds, args.vocab_size)
+        updates[name], audio_seconds = make_update(model, args.batch_seconds, args.vocab_size)
     cells: list[dict[str, object]] = []
     print(
-        f"{args.preset}: {num_parameters / 1e6:.2f} M parameters, batches of {args.batch_seconds} s"
+        f"{args.preset}: {num_parameters / 1e6:.2f} M parameters, batches of {audio_seconds:.1f} s"
     )
     print(
         f"{'threads':>7}  {'variant':<14}{'ms/update':>10}{'x real time':>12}{'ours is faster by':>19}"
@@ -127,7 +134,7 @@ def main() -> None:
                 times[name].append(updates[name]())
         median = {name: statistics.median(values) for name, values in times.items()}
         for name in names:
-            speed = args.batch_seconds / median[name]
+            speed = audio_seconds / median[name]
             ratio = median[name] / median["ours"]
             print(
                 f"{threads:>7}  {name:<14}{1e3 * median[name]:>10.1f}{speed:>12.1f}{ratio:>18.2f}x"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moe_asr.audio.fbank import FbankOptions
 from moe_asr.config import from_dict, to_dict
-from moe_asr.errors import CheckpointError
+from moe_asr.errors import CheckpointError, ConfigError
 from moe_asr.files import PathLike, atomic_path, read_yaml, write_yaml
 from moe_asr.model.config import ModelConfig
 from moe_asr.model.u2 import U2MoeModel
@@ -34,6 +34,7 @@ def save_model_dir(
     """Writes the model directory; ``config.yaml`` comes last, so that a directory with one is complete."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / CONFIG).unlink(missing_ok=True)  # of a model that is being replaced
     tokenizer.save(directory)
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -57,7 +58,8 @@ def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
     values = read_yaml(directory / CONFIG)
     source = str(directory / CONFIG)
     if not isinstance(values, dict) or set(values) != {"model", "features"}:
-        raise CheckpointError(f"{source}: expected the sections 'model' and 'features'")
+        found = sorted(map(str, values)) if isinstance(values, dict) else values
+        raise ConfigError(f"{source}: expected the sections 'features' and 'model', found {found}")
     config = from_dict(ModelConfig, values["model"], source)
     options = from_dict(FbankOptions, values["features"], source)
     tokenizer = load_tokenizer(directory)

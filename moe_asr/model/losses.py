@@ -70,10 +70,10 @@ def add_sos_eos(targets: Tensor, target_lengths: Tensor, reverse: bool) -> "tupl
     return torch.cat([edge, tokens], 1), torch.cat([tokens, edge], 1)
 
 
-def attention_loss(
+def token_losses(
     logits: Tensor, outputs: Tensor, target_lengths: Tensor, label_smoothing: float
 ) -> Tensor:
-    """(N,) label-smoothed cross entropy over tokens and eos, summed over each utterance.
+    """(N, U + 1) label-smoothed cross entropy of each token and of eos, 0 after it.
 
     Args:
         logits: (N, U + 1, C).
@@ -87,4 +87,4 @@ def attention_loss(
         reduction="none",
         label_smoothing=label_smoothing,
     ).view(outputs.shape)
-    return (losses * valid_mask(target_lengths + 1, outputs.shape[1])).sum(1)
+    return losses * valid_mask(target_lengths + 1, outputs.shape[1])

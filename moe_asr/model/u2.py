@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_asr.model.config import ModelConfig
-from moe_asr.model.losses import ModelLosses, add_sos_eos, attention_loss, ctc_loss
+from moe_asr.model.losses import ModelLosses, add_sos_eos, ctc_loss, token_losses
 from moe_asr.nn.cmvn import GlobalCmvn
 from moe_asr.nn.decoder import TransformerDecoder
 from moe_asr.nn.encoder import ConformerEncoder, MixtureOptions
@@ -67,25 +67,34 @@ class U2MoeModel(nn.Module):
         return self.ctc.weight.device
 
     def forward(
-        self, features: Tensor, feature_lengths: Tensor, targets: Tensor, target_lengths: Tensor
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        targets: Tensor,
+        target_lengths: Tensor,
+        chunk_size: int | None = None,
     ) -> ModelLosses:
-        """Losses of a batch, in training under a chunk mask drawn from the configuration.
+        """Losses of a batch.
 
         Args:
             features: (N, T, F) float32, padded on the right.
             feature_lengths: (N,) int64.
             targets: (N, U) int64, padded on the right with anything (-1 by convention).
             target_lengths: (N,) int64.
+            chunk_size: of the chunk mask, in encoder frames, with all of the left context; <= 0 is
+                full context. None: drawn from the configuration in training, else full context.
 
         An utterance whose targets do not fit its frames has an infinite CTC loss: see
         `ModelLosses.per_utterance`.
         """
         config = self.config
-        chunk_size, left_chunks = -1, -1
-        if self.training:
-            chunk_size, left_chunks = config.dynamic_chunk.draw(
-                self.output_length(features.shape[1])
-            )
+        left_chunks = -1
+        if chunk_size is None:
+            chunk_size = -1
+            if self.training:
+                chunk_size, left_chunks = config.dynamic_chunk.draw(
+                    self.output_length(features.shape[1])
+                )
         memory, lengths, packing = self.encoder(
             self.cmvn(features), feature_lengths, chunk_size, left_chunks
         )
@@ -102,12 +111,11 @@ class U2MoeModel(nn.Module):
                     scored.append(zeros)
                     continue
                 inputs, outputs = add_sos_eos(targets, target_lengths, reverse)
-                packing = decoder.pack(target_lengths + 1, inputs)
-                logits = decoder(inputs, target_lengths + 1, memory, lengths, packing)
-                scored.append(
-                    attention_loss(logits, outputs, target_lengths, config.label_smoothing)
-                )
-                auxiliary = auxiliary + packing.auxiliary_losses
+                token_packing = decoder.pack(target_lengths + 1, inputs)
+                logits = decoder(inputs, target_lengths + 1, memory, lengths, token_packing)
+                smoothing = config.label_smoothing
+                scored.append(token_losses(logits, outputs, target_lengths, smoothing).sum(1))
+                auxiliary = auxiliary + token_packing.auxiliary_losses
             l2r, r2l = scored
         attention = (1.0 - config.reverse_weight) * l2r + config.reverse_weight * r2l
         per_utterance = config.ctc_weight * ctc + (1.0 - config.ctc_weight) * attention
@@ -170,11 +178,7 @@ class U2MoeModel(nn.Module):
             raise ValueError(f"this model has no {name} decoder")
         inputs, outputs = add_sos_eos(targets, target_lengths, reverse)
         logits = decoder(inputs, target_lengths + 1, memory, lengths)
-        zero_smoothing = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), outputs.flatten(), reduction="none"
-        ).view(outputs.shape)
-        inside = torch.arange(outputs.shape[1], device=outputs.device) <= target_lengths[:, None]
-        return -zero_smoothing * inside
+        return -token_losses(logits, outputs, target_lengths, label_smoothing=0.0)
 
     def init_stream(self, num_streams: int, chunk_size: int, left_chunks: int = -1) -> EncoderState:
         """State of new streams; see `ConformerEncoder.init_stream`."""

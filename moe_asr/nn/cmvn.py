@@ -28,14 +28,18 @@ class GlobalCmvn(nn.Module):
 
     def set(self, mean: Tensor, inv_std: Tensor) -> None:
         """Replaces the statistics; raises ValueError unless both are finite and of shape (F,)."""
-        for name, value in (("mean", mean), ("inv_std", inv_std)):
-            value = torch.as_tensor(value, dtype=torch.float32)
+        values = {
+            "mean": torch.as_tensor(mean, dtype=torch.float32),
+            "inv_std": torch.as_tensor(inv_std, dtype=torch.float32),
+        }
+        for name, value in values.items():
             if value.shape != self.mean.shape or not bool(torch.isfinite(value).all()):
                 raise ValueError(
                     f"CMVN {name}: expected {tuple(self.mean.shape)} finite values, "
                     f"found shape {tuple(value.shape)}"
                 )
-            getattr(self, name).copy_(value)
+        self.mean.copy_(values["mean"])
+        self.inv_std.copy_(values["inv_std"])
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., F) -> (..., F)."""

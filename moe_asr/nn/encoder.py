@@ -191,7 +191,7 @@ class ConformerEncoder(nn.Module):
 
         A stream that has not yet the frames of a whole chunk gives none and keeps its features, unless
         its input is finished: then it gives what is left. At most one chunk a call: a stream that was
-        fed more gives the rest in later calls (with no new features).
+        fed more gives the rest in later calls (with no new features), until `EncoderState.finished`.
 
         Args:
             features: (N, T, F) new feature frames, padded on the right.
@@ -215,7 +215,8 @@ class ConformerEncoder(nn.Module):
         available = output_lengths(pending_lengths, factor)
         whole = available >= chunk
         lengths = torch.where(whole, chunk, torch.where(finished, available, 0))
-        used = torch.where(whole, lengths * factor, torch.where(finished, pending_lengths, 0))
+        rest = output_lengths(pending_lengths - chunk * factor, factor)  # after a whole chunk
+        used = torch.where(finished & ~(whole & (rest > 0)), pending_lengths, lengths * factor)
         if not bool((lengths > 0).any()):  # nothing to encode yet
             nothing = pending.new_zeros(len(lengths), chunk, self.dim)
             return nothing, lengths, state.buffer(pending, pending_lengths, used, finished)

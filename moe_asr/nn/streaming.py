@@ -45,6 +45,11 @@ class EncoderState:
         return len(self.num_frames)
 
     @property
+    def finished(self) -> Tensor:
+        """(N,) bool, True when a stream's input is finished and its last frame was given."""
+        return self.input_finished & (self.feature_lengths == 0)
+
+    @property
     def cache_size(self) -> int:
         """L, cached frames including those before a young stream's start."""
         return self.keys.shape[3]
@@ -120,8 +125,8 @@ class EncoderState:
         history = history[:, :, history.shape[2] - (kernel - 1) :]
         return replace(
             self,
-            keys=self._shift(self.keys, torch.stack(keys), whole),
-            values=self._shift(self.values, torch.stack(values), whole),
+            keys=self._shift(self.keys, keys, whole),
+            values=self._shift(self.values, values, whole),
             convolution=torch.where(whole[None, :, None, None], history, self.convolution),
             num_frames=self.num_frames + lengths,
         )
@@ -144,19 +149,20 @@ class EncoderState:
             input_finished=input_finished,
         )
 
-    def _shift(self, old: Tensor, full: Tensor, whole: Tensor) -> Tensor:
+    def _shift(self, old: Tensor, layers: list[Tensor], whole: Tensor) -> Tensor:
         """Appends the chunk where a stream has one; a bounded cache keeps its size."""
         if not bool(whole.any()):
             return old
-        if self.left_chunks >= 0:
-            full = full[:, :, :, full.shape[3] - self.cache_size :]
-        if not bool(whole.all()):
-            grown = torch.nn.functional.pad(old, (0, 0, full.shape[3] - old.shape[3], 0))
-            full = torch.where(whole[None, :, None, None, None], full, grown)
-        if self.left_chunks < 0:  # no longer than the oldest stream, though streams advance in turn
-            needed = int((self.num_frames + whole * self.chunk_size).max())
-            full = full[:, :, :, max(full.shape[3] - needed, 0) :]
-        return full.contiguous()
+        grown = layers[0].shape[2]
+        kept = self.cache_size
+        if self.left_chunks < 0:  # as long as the oldest stream, though streams advance in turn
+            kept = min(grown, int((self.num_frames + whole * self.chunk_size).max()))
+        full = torch.stack([layer[:, :, grown - kept :] for layer in layers])
+        if bool(whole.all()):
+            return full
+        before = torch.nn.functional.pad(old, (0, 0, max(kept - old.shape[3], 0), 0))
+        before = before[:, :, :, before.shape[3] - kept :]
+        return torch.where(whole[None, :, None, None, None], full, before)
 
 
 def append_frames(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_asr.model.losses import add_sos_eos, attention_loss, ctc_loss
+from moe_asr.model.losses import add_sos_eos, ctc_loss, token_losses
 from tests.nn.references import VOCAB, make_model, padded
 
 INF = float("inf")
@@ -91,11 +91,11 @@ def test_add_sos_eos_equals_lists(sequences, extra):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_attention_loss_equals_its_definition(smoothing):
+def test_token_losses_equal_its_definition(smoothing):
     logits = torch.randn(3, 4, 5, requires_grad=True)
     outputs = torch.tensor([[2, 3, 4, 1], [3, 1, 1, 1], [1, 1, 1, 1]])
     lengths = torch.tensor([3, 1, 0])
-    losses = attention_loss(logits, outputs, lengths, smoothing)
+    losses = token_losses(logits, outputs, lengths, smoothing).sum(1)
     rows = []
     for n in range(3):
         loss = logits.new_zeros(())
@@ -118,6 +118,17 @@ def batch(lengths=(90, 55, 70), target_lengths=(4, 1, 3)):
     for row, length in enumerate(target_lengths):
         targets[row, :length] = torch.randint(2, VOCAB, (length,))
     return features, feature_lengths, targets, torch.tensor(target_lengths)
+
+
+def test_losses_under_a_given_chunk_mask():
+    model = make_model(ctc_weight=1.0)
+    features, feature_lengths, targets, target_lengths = batch()
+    losses = model(features, feature_lengths, targets, target_lengths, chunk_size=3)
+    memory, lengths = model.encode(features, feature_lengths, chunk_size=3)
+    expected = ctc_loss(model.ctc_log_probs(memory), lengths, targets, target_lengths)
+    torch.testing.assert_close(losses.per_utterance, expected, atol=1e-4, rtol=1e-5)
+    full = model(features, feature_lengths, targets, target_lengths)
+    assert (losses.per_utterance - full.per_utterance).abs().min() > 1e-4
 
 
 @pytest.mark.parametrize("reverse_weight", [0.0, 0.3, 1.0])

@@ -226,8 +226,8 @@ def edit(saved: Path, change) -> None:
         (lambda v: v["features"].update(num_bins=0), ConfigError, "num_bins"),
         (lambda v: v["features"].update(num_bins=40), CheckpointError, "40 bins.*takes 20"),
         (lambda v: v["features"].update(bins=40), ConfigError, "unknown key 'bins'"),
-        (lambda v: v.pop("features"), CheckpointError, "sections 'model' and 'features'"),
-        (lambda v: v.update(extra=1), CheckpointError, "sections 'model' and 'features'"),
+        (lambda v: v.pop("features"), ConfigError, "sections 'features' and 'model'"),
+        (lambda v: v.update(extra=1), ConfigError, "found .'extra'"),
         (lambda v: v.update(model=None), ConfigError, "expected a mapping"),
     ],
 )

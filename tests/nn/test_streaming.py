@@ -50,8 +50,8 @@ class Feeder:
         return state
 
     def drained(self, state, row, n):
-        left = output_length(int(state.feature_lengths[row]), self.model.config.subsampling)
-        return self.ended[n] and left == 0
+        assert bool(state.input_finished[row]) == self.ended[n]
+        return bool(state.finished[row])
 
     def check(self, streams, chunk_size, left_chunks):
         for n in streams:

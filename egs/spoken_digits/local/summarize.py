@@ -52,9 +52,8 @@ def main() -> None:
         summary["left_out_speaker"]["chunk16"] = left_out["chunk16"]
     write_json(args.output, summary)
 
-    print(
-        f"corpus: {corpus}   (WER in percent; RTF of batches of up to 60 s of audio on one core, without reading it)"
-    )
+    print(f"corpus: {corpus}")
+    print("WER in percent; RTF on one core, in batches of up to 60 s, without reading the audio")
     print(f"{'system':<22}{'mode':<9}{'greedy':>8}{'HLG':>8}{'RTF':>9}{'train min':>11}")
     for name, modes in results.items():
         label = f"moe without {args.leave_out}" if name == "leave_out" else name
