@@ -7,10 +7,10 @@ A waveform has ``FbankOptions.num_frames`` frames. One too short for a frame (wi
 options, shorter than 5 ms) has zero frames, which is no error: a stream may well end like that.
 """
 
-import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from moe_asr.config import from_dict, to_dict
 from moe_asr.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from moe_asr.audio.lhotse_fbank import LhotseFbank
 
 # name -> (module, class with the constructor (options, device)); imported only when it is asked for
@@ -143,6 +145,12 @@ class Fbank(ABC):
     def batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The features of each waveform, as `__call__` would give them."""
 
+    def batch_tensors(self, waveforms: Sequence[np.ndarray]) -> "list[torch.Tensor]":
+        """`batch` as torch tensors, on the device where they were computed."""
+        import torch
+
+        return [torch.from_numpy(matrix) for matrix in self.batch(waveforms)]
+
 
 def make_fbank(options: FbankOptions, device: str = "cpu") -> Fbank:
     """The extractor of ``options.backend``.
@@ -154,6 +162,17 @@ def make_fbank(options: FbankOptions, device: str = "cpu") -> Fbank:
     """
     module_name, class_name = _BACKENDS[options.backend]
     return getattr(importlib.import_module(module_name), class_name)(options, device)
+
+
+def make_batch_fbank(options: FbankOptions, device: str = "cpu") -> Fbank:
+    """The extractor for batches that a model on ``device`` takes: kaldifeat there, if it can be had.
+
+    On a CPU, and where kaldifeat is not installed, that of ``options.backend`` (kaldifeat on the CPU
+    if it was asked for by name). Both backends give the same numbers.
+    """
+    if device != "cpu" and importlib.util.find_spec("kaldifeat") is not None:
+        return make_fbank(replace(options, backend="kaldifeat"), device)
+    return make_fbank(options)
 
 
 def fbank_extractor(options: FbankOptions) -> "LhotseFbank":

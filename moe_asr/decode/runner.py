@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from moe_asr.audio.fbank import make_fbank
+from moe_asr.audio.fbank import make_batch_fbank
 from moe_asr.data.dataset import load_waveform
 from moe_asr.decode.registry import DecodingMethod, Hypothesis
 from moe_asr.decode.streaming import encode_in_chunks
@@ -115,8 +115,8 @@ def decode_cuts(
     _check_ids(cuts)
     run = DecodingRun({method.name: {} for method in methods})
     run.search_seconds = {method.name: 0.0 for method in methods}
-    fbank = make_fbank(loaded.fbank_options)
     network, device = loaded.model, loaded.model.device
+    fbank = make_batch_fbank(loaded.fbank_options, str(device))
     with tqdm(total=len(cuts), desc=mode.name, unit="utt", disable=not progress) as bar:
         for batch in make_batches(cuts, max_batch_seconds):
             names = [cut.id for cut in batch]
@@ -125,7 +125,7 @@ def decode_cuts(
             run.audio_seconds += num_samples / loaded.fbank_options.sample_rate
 
             since = time.perf_counter()
-            features = [torch.as_tensor(matrix) for matrix in fbank.batch(waveforms)]
+            features = fbank.batch_tensors(waveforms)
             run.feature_seconds += time.perf_counter() - since
 
             since = time.perf_counter()

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_asr.audio import fbank
 from moe_asr.audio.fbank import (
     FbankOptions,
     NativeFbank,
@@ -439,3 +440,20 @@ def test_both_libraries_take_the_same_option_names():
     for part in ("frame_opts", "mel_opts"):
         for name in vars(getattr(ours, part)):
             assert hasattr(getattr(theirs, part), name)
+
+
+def test_batches_are_computed_where_the_model_is(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        fbank, "make_fbank", lambda options, device="cpu": made.append((options.backend, device))
+    )
+    monkeypatch.setattr(fbank.importlib.util, "find_spec", lambda name: object())
+    fbank.make_batch_fbank(FbankOptions(), "cuda:0")
+    fbank.make_batch_fbank(FbankOptions(), "cpu")
+    monkeypatch.setattr(fbank.importlib.util, "find_spec", lambda name: None)
+    fbank.make_batch_fbank(FbankOptions(), "cuda:0")
+    assert made == [
+        ("kaldifeat", "cuda:0"),
+        ("kaldi-native-fbank", "cpu"),
+        ("kaldi-native-fbank", "cpu"),
+    ]
