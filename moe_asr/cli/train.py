@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="there must be a run; continue it even if its train or data section has changed",
+        help="there must be a run; continue it even if settings have changed (not its architecture)",
     )
 
 

@@ -1,6 +1,7 @@
 """From cuts to batches: audio, perturbation, features, masks, padding."""
 
 import math
+import signal
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -202,8 +203,19 @@ def make_dataloader(
         batch_size=None,
         num_workers=config.num_workers,
         pin_memory=pin_memory,
+        worker_init_fn=ignore_stop_signals,
         **prefetch,
     )
+
+
+def ignore_stop_signals(worker_id: int) -> None:
+    """Makes a loader process ignore SIGINT and SIGTERM.
+
+    Ctrl-C, ``timeout`` and slurm signal the whole process group. torch's own handler would end the
+    worker, and its trainer with it, before the trainer has saved. Workers end with the trainer.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @lru_cache(maxsize=2)

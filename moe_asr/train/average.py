@@ -18,7 +18,7 @@ def average_checkpoints(paths: Sequence[PathLike]) -> dict[str, Tensor]:
     taken from the last path. Two state dicts are in memory at a time.
 
     Raises:
-        CheckpointError: no path, a damaged checkpoint, or two of different architectures.
+        CheckpointError: no path, damaged parameters, or two of different architectures.
     """
     if not paths:
         raise CheckpointError("no checkpoints to average")

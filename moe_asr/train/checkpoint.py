@@ -1,13 +1,14 @@
 """Checkpoints of everything a run needs to go on: written atomically, checked, read without pickle.
 
-``checkpoints/step-00001000/`` (``best-00001000`` for the best one) holds
+``checkpoints/step-00001000/`` holds
     model.safetensors       the model's state dict
     optimizer.safetensors   per-parameter optimiser state, named ``<parameter>/<entry>``
     random.safetensors      torch's generator states
-    state.json              the other generators, the trainer's state, the run's config, and the
-                            size and CRC-32 of the three files
+    state.json              the other generators, the trainer's state, the run's config, the CRC-32
+                            of these, and the size and CRC-32 of the three files
 It is filled under a hidden name, ``state.json`` last, and renamed when it is complete and on the
 disk; so a directory without a ``state.json`` is one that was never finished, and is ignored.
+Format 1 had no CRC-32 of ``state.json``'s own values; it is still read.
 """
 
 import json
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from moe_asr.errors import CheckpointError, ConfigError, TrainingError
-from moe_asr.files import PathLike, read_json, write_json
+from moe_asr.errors import CheckpointError, TrainingError
+from moe_asr.files import PathLike, write_json
 from moe_asr.model.directory import load_weights, read_tensors
 from moe_asr.train.random_state import get_random_state, set_random_state
 
-FORMAT = 1
+FORMAT, FORMAT_WITHOUT_CRC = 2, 1
 MODEL, OPTIMIZER, RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"
+FILES = (MODEL, OPTIMIZER, RANDOM)
 STATE = "state.json"
+ASIDE = ".old.tmp"  # ends the hidden name of a checkpoint while another takes its place
 
 
 @dataclass
@@ -57,9 +60,8 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: TrainState,
     extra: Mapping[str, Any],
-    kind: str = "step",
 ) -> Path:
-    """Writes ``parent/<kind>-<step>`` atomically and returns it; an existing one is replaced.
+    """Writes ``parent/step-<step>`` atomically and returns it; an existing one is replaced.
 
     Args:
         extra: JSON values to store besides (gradient scaler, open sums, config); see `restore`.
@@ -68,11 +70,8 @@ def save_checkpoint(
         TrainingError: a parameter or buffer is not finite; nothing is written.
     """
     parent = Path(parent)
-    model_state = _separate(model.state_dict())
-    for name, tensor in model_state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise TrainingError(f"step {state.step}: {name} is no longer finite; not saved")
-    target = parent / f"{kind}-{state.step:08d}"
+    model_state = finite_state(model, state.step)
+    target = parent / f"step-{state.step:08d}"
     temporary = parent / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -86,21 +85,34 @@ def save_checkpoint(
     for name, tensors in files.items():
         save_file(tensors, str(temporary / name))
         _sync(temporary / name)
-        sums[name] = _checksum(temporary / name)
-    values = {
-        "format": FORMAT,
-        "files": sums,
-        "state": vars(state),
-        "random": random_values,
-        "extra": dict(extra),
-    }
-    write_json(temporary / STATE, values)
+        sums[name] = checksum(temporary / name)
+    values = {"state": vars(state), "random": random_values, "extra": dict(extra)}
+    write_json(
+        temporary / STATE,
+        {"format": FORMAT, "files": sums, "crc32": _crc_of_values(values), **values},
+    )
     _sync(temporary)
+    aside = parent / f".{target.name}{ASIDE}"
+    shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
-        remove_checkpoint(target)
+        os.replace(target, aside)
     os.replace(temporary, target)
     _sync(parent)
+    shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def finite_state(model: nn.Module, step: int) -> dict[str, Tensor]:
+    """The model's state dict on the CPU, as safetensors takes it.
+
+    Raises:
+        TrainingError: a parameter or buffer is not finite.
+    """
+    state = _separate(model.state_dict())
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"step {step}: {name} is no longer finite; not saved")
+    return state
 
 
 def restore(
@@ -124,12 +136,12 @@ def restore(
     return TrainState(**values["state"]), values["extra"]
 
 
-def list_checkpoints(parent: PathLike, kind: str = "step") -> list[Path]:
+def list_checkpoints(parent: PathLike) -> list[Path]:
     """The finished checkpoints of a run, the oldest first; unfinished ones are not listed."""
     found = []
     if Path(parent).is_dir():
         for path in Path(parent).iterdir():
-            if re.fullmatch(kind + r"-\d{8,}", path.name) and (path / STATE).exists():
+            if re.fullmatch(r"step-\d{8,}", path.name) and (path / STATE).exists():
                 found.append(path)
     return sorted(found, key=_step_of)
 
@@ -143,20 +155,27 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def remove_unfinished(parent: PathLike) -> None:
-    """Deletes what killed runs left half-written or half-deleted."""
+    """Deletes what killed runs left half-written or half-deleted.
+
+    A checkpoint that was set aside for one that never came gets its name back.
+    """
     if Path(parent).is_dir():
+        for path in Path(parent).glob(f".*{ASIDE}"):
+            target = path.with_name(path.name[1 : -len(ASIDE)])
+            if not target.exists() and (path / STATE).exists():
+                os.replace(path, target)
         for path in Path(parent).glob(".*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def verify(path: PathLike) -> dict[str, Any]:
-    """The contents of ``state.json``, after checking that every file is as it was written.
+def verify(path: PathLike, files: Sequence[str] = FILES) -> dict[str, Any]:
+    """The contents of ``state.json``, after checking that it and ``files`` are as they were written.
 
     Raises:
         CheckpointError: naming the damaged file and the newest older checkpoint that is sound.
     """
     path = Path(path)
-    problem = _damage(path)
+    problem = _damage(path, files)
     if problem is None:
         return dict(json.loads((path / STATE).read_text(encoding="utf-8")))
     message = f"{problem}; the checkpoint {path} is damaged"
@@ -164,7 +183,7 @@ def verify(path: PathLike) -> dict[str, Any]:
         older = [
             other for other in list_checkpoints(path.parent) if _step_of(other) < _step_of(path)
         ]
-        sound = next((other for other in reversed(older) if _damage(other) is None), None)
+        sound = next((other for other in reversed(older) if _damage(other, files) is None), None)
         if sound is not None:
             message += f". Remove it (and any between) to resume from {sound}"
         else:
@@ -173,8 +192,12 @@ def verify(path: PathLike) -> dict[str, Any]:
 
 
 def read_model_state(path: PathLike) -> dict[str, Tensor]:
-    """The model's state dict of a checkpoint, on the CPU. Raises `CheckpointError` if damaged."""
-    verify(path)
+    """The model's state dict of a checkpoint, on the CPU; the optimiser's file is not looked at.
+
+    Raises:
+        CheckpointError: ``model.safetensors`` or ``state.json`` is damaged.
+    """
+    verify(path, [MODEL])
     return read_tensors(Path(path) / MODEL)
 
 
@@ -184,37 +207,37 @@ def read_extra(path: PathLike) -> dict[str, Any]:
     Raises:
         CheckpointError: ``state.json`` is damaged.
     """
-    try:
-        return dict(read_json(Path(path) / STATE)["extra"])
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the checkpoint is damaged: {error}") from error
+    return dict(verify(path, [])["extra"])
 
 
 def _step_of(path: Path) -> int:
     return int(path.name.rsplit("-", 1)[1])
 
 
-def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+def _damage(path: Path, files: Sequence[str]) -> str | None:
+    """What is wrong with a checkpoint's ``state.json`` or ``files``, or None."""
     try:
         values = json.loads((path / STATE).read_text(encoding="utf-8"))
-        expected = {name: dict(values["files"][name]) for name in (MODEL, OPTIMIZER, RANDOM)}
+        expected = {name: dict(values["files"][name]) for name in files}
         TrainState(**values["state"])
-        if values["format"] != FORMAT:
+        if values["format"] not in (FORMAT, FORMAT_WITHOUT_CRC):
             return f"{path / STATE}: format {values['format']}, expected {FORMAT}"
-        values["random"], values["extra"]
+        found = _crc_of_values({name: values[name] for name in ("state", "random", "extra")})
+        if values["format"] == FORMAT or "crc32" in values:
+            if values["crc32"] != found:
+                return f"{path / STATE}: crc32 is {found}, {values['crc32']} was written"
     except OSError as error:
         return f"{path / STATE}: cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError) as error:
         return f"{path / STATE}: not the state of a checkpoint: {error!r}"
     for name, wanted in expected.items():
         try:
-            found = _checksum(path / name)
+            sums = checksum(path / name)
         except OSError as error:
             return f"{path / name}: cannot be read: {error.strerror}"
         for key in ("size", "crc32"):
-            if found[key] != wanted.get(key):
-                return f"{path / name}: {key} is {found[key]}, {wanted.get(key)} was written"
+            if sums[key] != wanted.get(key):
+                return f"{path / name}: {key} is {sums[key]}, {wanted.get(key)} was written"
     return None
 
 
@@ -264,13 +287,20 @@ def _restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _checksum(path: Path) -> dict[str, int]:
+def checksum(path: Path) -> dict[str, int]:
+    """Size and CRC-32 of a file."""
     size, crc = 0, 0
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 22), b""):
             size += len(block)
             crc = zlib.crc32(block, crc)
     return {"size": size, "crc32": crc}
+
+
+def _crc_of_values(values: Mapping[str, Any]) -> int:
+    """CRC-32 of JSON values, the same before they are written and after they are read."""
+    plain = json.loads(json.dumps(values))  # tuples become lists, keys strings
+    return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
 def _sync(path: Path) -> None:

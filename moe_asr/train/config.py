@@ -17,22 +17,27 @@ class TrainConfig:
     Attributes:
         max_steps: optimiser steps (updates) of the whole run.
         max_minutes: wall-clock budget of the whole run, validation and checkpoints included;
-            resumed runs count the minutes they had used. With it the schedule follows the clock, so
-            that a run ends at its lowest learning rate on any machine (and is no longer bitwise
-            repeatable).
+            resumed runs count the minutes they had used. With it the schedules that follow the
+            budget follow the clock (and a run is no longer bitwise repeatable).
         learning_rate: the peak, reached after ``warmup_steps`` updates.
-        schedule: decay after the warm-up, one of `SCHEDULES`.
+        schedule: decay after the warm-up, one of `SCHEDULES`. "cosine" and "linear" follow the
+            budget: a run ends at its lowest learning rate however fast the machine is.
+            "inverse_sqrt" knows the updates only.
         final_lr_factor: the decay never falls below this part of ``learning_rate``.
         weight_decay: AdamW's, on parameters of two or more dimensions only.
+        betas, epsilon: AdamW's decay rates of the two moments, and the term in its denominator.
         max_grad_norm: gradients are scaled down to this global norm; None leaves them alone.
         accumulation_steps: batches per update, which equals that of one batch holding them all.
         precision: "fp32", or autocast to "bf16" or "fp16" (fp16 on a GPU only, with loss scaling).
         valid_interval: updates between validations.
+        valid_chunk_size: validate a second time under a mask of chunks of this many encoder frames,
+            as a stream sees them (``chunk_loss``); None: in full context only.
         checkpoint_interval: updates between checkpoints.
         valid_interval_minutes, checkpoint_interval_minutes: the same by the clock, in addition.
-        keep_last: regular checkpoints kept (the best one is kept besides).
+        keep_last: checkpoints kept (the weights of the best step are kept besides).
         average_last: how many of the last checkpoints `export` averages unless told otherwise.
         log_interval: updates per line of ``history.jsonl`` and per point in TensorBoard.
+        device: "cpu", "cuda", or "auto", which is the GPU where there is one.
         num_threads: CPU threads of torch; None leaves torch's choice.
         seed: of parameters, dropout, chunk sampling; the data have their own.
     """
@@ -41,7 +46,7 @@ class TrainConfig:
     max_minutes: float | None = None
     learning_rate: float = 1e-3
     warmup_steps: int = 500
-    schedule: str = "inverse_sqrt"
+    schedule: str = "cosine"
     final_lr_factor: float = 0.01
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
@@ -50,6 +55,7 @@ class TrainConfig:
     accumulation_steps: int = 1
     precision: str = "fp32"
     valid_interval: int = 500
+    valid_chunk_size: int | None = None
     checkpoint_interval: int = 500
     valid_interval_minutes: float | None = None
     checkpoint_interval_minutes: float | None = None
@@ -71,6 +77,7 @@ class TrainConfig:
             "max_grad_norm",
             "accumulation_steps",
             "valid_interval",
+            "valid_chunk_size",
             "checkpoint_interval",
             "valid_interval_minutes",
             "checkpoint_interval_minutes",

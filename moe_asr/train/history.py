@@ -10,6 +10,11 @@ from moe_asr.errors import CheckpointError, MissingDependencyError
 from moe_asr.files import PathLike, atomic_path, read_text, write_text
 
 HISTORY, CURVE, EVENTS = "history.jsonl", "loss.png", "tensorboard"
+CURVES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (  # (kind, key of the row, label, style)
+    ("train", "loss", "train", {"linewidth": 0.8}),
+    ("valid", "loss", "valid", {"marker": "o", "markersize": 3}),
+    ("valid", "chunk_loss", "valid, in chunks", {"marker": "s", "markersize": 3}),
+)
 
 
 class History:
@@ -41,7 +46,7 @@ class History:
             self._events.add_scalar(f"{kind}/{name}", value, step)
 
     def draw(self) -> None:
-        """Draws training and validation loss and the learning rate over the steps."""
+        """Draws training and validation losses and the learning rate over the steps."""
         draw_loss_curve(read_history(self.path), self.directory / CURVE)
 
     def close(self) -> None:
@@ -88,13 +93,12 @@ def draw_loss_curve(rows: list[dict[str, Any]], path: PathLike) -> None:
     figure = Figure(figsize=(8, 4.5), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for kind, style in (("train", {"linewidth": 0.8}), ("valid", {"marker": "o", "markersize": 3})):
-        points = [
-            (row["step"], row["loss"]) for row in rows if row["kind"] == kind and "loss" in row
-        ]
+    losses: list[float] = []
+    for kind, key, label, style in CURVES:
+        points = [(row["step"], row[key]) for row in rows if row["kind"] == kind and key in row]
         if points:
-            axes.plot([x for x, _ in points], [y for _, y in points], label=kind, **style)
-    losses = [row["loss"] for row in rows if "loss" in row]
+            axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
+            losses += [y for _, y in points]
     if losses and min(losses) > 0:
         axes.set_yscale("log")
     axes.set_xlabel("update")

@@ -22,9 +22,9 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """While the block runs, SIGINT and SIGTERM set its `StopRequest`; a second one interrupts it.
 
-    Data-loader workers inherit the handler and ignore the signal, so Ctrl-C does not kill them
-    under the last step. Outside the main thread, where Python allows no handlers, signals act as
-    ever.
+    Processes forked meanwhile inherit the handler, which does nothing in them; data-loader workers,
+    where torch replaces it, see to it themselves. Outside the main thread, where Python allows no
+    handlers, signals act as ever.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

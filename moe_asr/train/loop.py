@@ -15,6 +15,7 @@ from tqdm import tqdm
 from moe_asr.errors import TrainingError
 from moe_asr.files import PathLike
 from moe_asr.nn.moe.statistics import RoutingStatistics, collect_routing, draw_routing
+from moe_asr.train.best import keep_best, list_best, save_best
 from moe_asr.train.checkpoint import (
     TrainState,
     list_checkpoints,
@@ -35,9 +36,16 @@ from moe_asr.train.optim import (
     scale_,
 )
 from moe_asr.train.random_state import preserved_random_state, seed_everything
+from moe_asr.train.valid_loss import (
+    PARTS,
+    compute_losses,
+    loss_parts,
+    mean_losses,
+    not_finite,
+    routing_values,
+)
 
 CHECKPOINTS, ROUTING = "checkpoints", "routing.png"
-PARTS = ("total", "ctc", "attention_l2r", "attention_r2l", "auxiliary")  # of ModelLosses
 MIN_FP16_SCALE = 2.0**-10  # below it the gradients themselves, not the loss scale, are at fault
 
 
@@ -59,7 +67,8 @@ class Trainer:
     Args:
         model: ``model(features, feature_lengths, targets, target_lengths)`` gives a `ModelLosses`:
             ``total`` is the mean loss per target token, which is what is minimised. It is on its
-            device already. The routing of its mixture layers is logged at validation.
+            device already. The routing of its mixture layers is logged at validation. It takes
+            ``chunk_size`` as well if ``config.valid_chunk_size`` is set.
         config: see `TrainConfig`; ``device``, ``num_threads`` are the caller's to apply.
         make_epoch: ``(epoch, skip_batches)`` -> the batches of that epoch without the first
             ``skip_batches``; they may depend on nothing else.
@@ -100,20 +109,29 @@ class Trainer:
         self._routing: dict[str, RoutingStatistics] = {}  # of the last validation
         self.last_checkpoint: Path | None = None
         self._saved = (0, False)  # (step, finished) of the last checkpoint
+        self._saved_best: int | None = None  # the best step that the last checkpoint knows
 
     def resume(self) -> Path | None:
         """Restores the newest checkpoint of ``output_dir`` and returns it; None if there is none.
 
+        What killed runs left half-written is tidied up. If the parameters of the best step are not
+        there any more, the run looks for the best one afresh.
+
         Raises:
             CheckpointError: it is damaged, or of another architecture.
         """
+        remove_unfinished(self.checkpoint_dir)
         found = list_checkpoints(self.checkpoint_dir)
         if not found:
             return None
         self.state, extra = restore(found[-1], self.model, self.optimizer)
-        self.scaler.load_state_dict(extra["grad_scaler"])
+        if extra["grad_scaler"]:  # of a run in fp16; an enabled scaler refuses an empty state
+            self.scaler.load_state_dict(extra["grad_scaler"])
         self._sums = dict(extra["sums"])
         self.last_checkpoint, self._saved = found[-1], (self.state.step, self._finished())
+        if self.state.best_step not in list_best(self.checkpoint_dir):
+            self.state.best_valid_loss = self.state.best_step = None
+        self._saved_best = self.state.best_step
         return found[-1]
 
     def train(self) -> TrainResult:
@@ -132,6 +150,7 @@ class Trainer:
                 )
             seed_everything(self.config.seed)
         remove_unfinished(self.checkpoint_dir)
+        keep_best(self.checkpoint_dir, {self.state.best_step})
         history = History(self.output_dir, self.state.step)
         started = self.clock() - 60.0 * self.state.minutes
         batches = self._batches()
@@ -219,11 +238,11 @@ class Trainer:
                 batch = next(batches)
             batch = batch.to(self.device, non_blocking=True)
             with self.autocast():
-                losses = self._losses(batch)
+                losses = compute_losses(self.model, batch)
             tokens.append(int(losses.num_tokens))
             weight = tokens[-1] / max(tokens[0], 1)
             self.scaler.scale(losses.total * weight).backward()
-            part_sums += self._parts(losses) * tokens[-1]
+            part_sums += loss_parts(losses, self.device) * tokens[-1]
             utterance_ids.append(list(batch.utterance_ids))
             per_utterance.append(losses.per_utterance.detach())
             audio_seconds += batch.durations_seconds
@@ -232,7 +251,7 @@ class Trainer:
             group["lr"] = learning_rate
         self.scaler.unscale_(self.optimizer)
         grads = gradients(self.optimizer)
-        # The step's only read-back from the device: losses and gradient norm together.
+        # One read-back from the device for the losses and the gradient norm.
         *values, norm = torch.cat([part_sums, global_norm(grads).double().reshape(1)]).tolist()
         normaliser = max(tokens[0], 1) / max(sum(tokens), 1)
         norm *= normaliser
@@ -251,20 +270,6 @@ class Trainer:
         self._add("grad_norm", norm if math.isfinite(norm) else 0.0)
         self._add("audio_seconds", audio_seconds)
         self._add("seconds", self.clock() - began)
-
-    def _losses(self, batch: Any) -> Any:
-        return self.model(
-            batch.features, batch.feature_lengths, batch.targets, batch.target_lengths
-        )
-
-    def _parts(self, losses: Any) -> Tensor:
-        """(len(PARTS),) float64 on the device."""
-        return torch.stack(
-            [
-                torch.as_tensor(getattr(losses, part), device=self.device).detach().double()
-                for part in PARTS
-            ]
-        )
 
     def _add(self, name: str, value: float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
@@ -298,79 +303,64 @@ class Trainer:
         )
 
     def _validate(self, history: History) -> None:
-        """Mean losses per target token over the validation batches, in evaluation mode.
+        """Logs mean losses over the validation batches in evaluation mode; saves the best model.
 
         Raises:
-            TrainingError: a loss is not finite, naming the utterances.
+            TrainingError: a loss is not finite, naming the utterances; or there are no batches.
         """
         if self.make_valid is None:
             return
-        sums = torch.zeros(len(PARTS), dtype=torch.float64, device=self.device)
-        tokens = 0
+        chunk_size = self.config.valid_chunk_size
         self.model.eval()
-        with (
-            preserved_random_state(self.config.seed),
-            torch.no_grad(),
-            collect_routing(self.model) as self._routing,
-        ):
-            for batch in self.make_valid():
-                batch = batch.to(self.device)
-                with self.autocast():
-                    losses = self._losses(batch)
-                if not bool(torch.isfinite(losses.per_utterance).all()):
-                    names = not_finite([batch.utterance_ids], [losses.per_utterance])
-                    raise TrainingError(
-                        f"step {self.state.step}: the validation loss is not finite; utterances: "
-                        f"{', '.join(names)}. The last good checkpoint stays: {self._kept()}"
-                    )
-                sums += self._parts(losses) * int(losses.num_tokens)
-                tokens += int(losses.num_tokens)
+        try:
+            with preserved_random_state(self.config.seed):
+                with collect_routing(self.model) as self._routing:
+                    values = self._mean_losses(self.make_valid())
+                if chunk_size is not None:
+                    in_chunks = self._mean_losses(self.make_valid(), chunk_size)
+                    values["chunk_loss"] = in_chunks["total"]
+        except TrainingError as error:
+            raise TrainingError(
+                f"step {self.state.step}: {error}. The last good checkpoint stays: {self._kept()}"
+            ) from error
         self.model.train()
-        if tokens == 0:
-            raise TrainingError("the validation set has no batches")
-        values = dict(zip(PARTS, (sums / tokens).tolist(), strict=True))
         loss = values.pop("total")
-        history.add("valid", self.state.step, {"loss": loss, **values, **self._routing_values()})
+        values = {"loss": loss, **values, **routing_values(self._routing)}
+        history.add("valid", self.state.step, values)
         self.state.valid_step = self.state.step
         best = self.state.best_valid_loss
         is_best = best is None or loss < best
         self.report(
             f"step {self.state.step}, epoch {self.state.epoch}, {self.state.minutes:.1f} min: "
-            f"validation loss {loss:.4f}" + (" (best)" if is_best else "")
+            f"validation loss {loss:.4f}"
+            + (f", {values['chunk_loss']:.4f} in chunks of {chunk_size}" if chunk_size else "")
+            + (" (best)" if is_best else "")
         )
         if is_best:
+            save_best(self.checkpoint_dir, self.model, self.state.step, loss)
             self.state.best_valid_loss, self.state.best_step = loss, self.state.step
-            saved = self._write("best")
-            for old in list_checkpoints(self.checkpoint_dir, "best"):
-                if old != saved:
-                    remove_checkpoint(old)
+            # A run that is killed now resumes from the last checkpoint, which names its own best.
+            keep_best(self.checkpoint_dir, {self.state.best_step, self._saved_best})
 
-    def _routing_values(self) -> dict[str, float]:
-        """Share of each expert and entropies, by mixture layer, as scalars."""
-        values: dict[str, float] = {}
-        for layer, statistics in self._routing.items():
-            values[f"routing/{layer}/router_entropy"] = statistics.router_entropy
-            values[f"routing/{layer}/share_entropy"] = statistics.share_entropy
-            for expert, share in enumerate(statistics.share.tolist()):
-                values[f"routing/{layer}/share/{expert}"] = share
-        return values
+    def _mean_losses(
+        self, batches: Iterable[Any], chunk_size: int | None = None
+    ) -> dict[str, float]:
+        return mean_losses(self.model, batches, self.device, self.autocast, chunk_size)
 
     def _save(self) -> None:
-        """Writes a regular checkpoint and deletes those beyond ``keep_last``."""
-        self.last_checkpoint = self._write("step")
-        self._saved = (self.state.step, self._finished())
-        for old in list_checkpoints(self.checkpoint_dir)[: -self.config.keep_last]:
-            remove_checkpoint(old)
-
-    def _write(self, kind: str) -> Path:
+        """Writes a checkpoint and deletes those beyond ``keep_last``, and superseded best models."""
         extra = {
             "config": self.run_config,
             "grad_scaler": self.scaler.state_dict(),
             "sums": self._sums,
         }
-        return save_checkpoint(
-            self.checkpoint_dir, self.model, self.optimizer, self.state, extra, kind=kind
+        self.last_checkpoint = save_checkpoint(
+            self.checkpoint_dir, self.model, self.optimizer, self.state, extra
         )
+        self._saved, self._saved_best = (self.state.step, self._finished()), self.state.best_step
+        keep_best(self.checkpoint_dir, {self._saved_best})
+        for old in list_checkpoints(self.checkpoint_dir)[: -self.config.keep_last]:
+            remove_checkpoint(old)
 
     def _kept(self) -> str:
         return str(self.last_checkpoint or "there is none yet")
@@ -421,13 +411,3 @@ class Trainer:
                 f"{minutes} min",
                 refresh=False,
             )
-
-
-def not_finite(utterance_ids: list[list[str]], per_utterance: list[Tensor]) -> list[str]:
-    """Those of the ids `[batch][utterance]` whose loss, in `[batch]` (N,), is NaN or infinite."""
-    return [
-        name
-        for names, losses in zip(utterance_ids, per_utterance, strict=True)
-        for name, finite in zip(names, torch.isfinite(losses).tolist(), strict=True)
-        if not finite
-    ]

@@ -15,14 +15,14 @@ from moe_asr.train.config import TrainConfig
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: tensors of two or more dimensions decay; biases, norms, other 1-d ones do not.
 
-    Parameters named ``bias``, or ``b1`` and the like (the stacked biases of experts, which have two
-    dimensions), never decay. Frozen parameters are left out.
+    Biases of two dimensions (by head: ``content_bias``, ``position_bias``; by expert: ``b1``,
+    ``b2``) never decay either. Frozen parameters are left out.
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_bias = re.fullmatch(r"bias|b\d*", name.rsplit(".", 1)[-1]) is not None
+            is_bias = re.fullmatch(r"(.*_)?bias|b\d+", name.rsplit(".", 1)[-1]) is not None
             is_free = parameter.ndim < 2 or is_bias
             (free if is_free else decayed).append(parameter)
     groups = [

@@ -18,17 +18,18 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def preserved_random_state(seed: int = -1) -> Iterator[None]:
+def preserved_random_state(seed: int | None = None) -> Iterator[None]:
     """Whatever the block draws from the CPU generators, they continue afterwards as if it had not.
 
     Data loading and validation run inside it: they then cannot shift the dropout masks of the
-    training steps, so a run that was resumed in mid-epoch sees the same ones. A ``seed`` of 0 or
-    more seeds all generators for the block, GPU ones included.
+    training steps, so a run that was resumed in mid-epoch sees the same ones. A ``seed`` seeds all
+    generators for the block, GPU ones included.
     """
-    cuda = torch.cuda.get_rng_state_all() if seed >= 0 and torch.cuda.is_initialized() else []
+    seeds_cuda = seed is not None and torch.cuda.is_initialized()
+    cuda = torch.cuda.get_rng_state_all() if seeds_cuda else []
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        if seed >= 0:
+        if seed is not None:
             seed_everything(seed)
         yield
     finally:

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,13 +28,22 @@ from moe_asr.model.u2 import U2MoeModel
 from moe_asr.nn.subsampling import output_length
 from moe_asr.text.tokenizer import Tokenizer, load_tokenizer
 from moe_asr.train.average import average_checkpoints, last_checkpoints
-from moe_asr.train.checkpoint import list_checkpoints, read_extra
+from moe_asr.train.best import read_best
+from moe_asr.train.checkpoint import list_checkpoints, read_extra, remove_unfinished
 from moe_asr.train.config import TrainConfig
 from moe_asr.train.loop import CHECKPOINTS, Trainer
 from moe_asr.train.random_state import seed_everything
 
 CONFIG, TOKENIZER = "config.yaml", "tokenizer"
 CACHED_SECONDS = 3600.0  # validation sets up to this long keep their batches in memory (115 MB)
+ARCHITECTURE = {  # the keys of `ModelConfig` that decide which tensors there are, or what they do
+    f"model.{name}"
+    for name in (
+        "vocab_size", "num_features", "dim", "num_heads", "hidden_dim", "num_experts", "num_chosen",
+        "encoder_layers", "left_to_right_layers", "right_to_left_layers", "kernel", "subsampling",
+        "subsampling_channels",
+    )
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +107,11 @@ def prepare_training(
     Sets torch's threads. Writes ``config.yaml`` and ``tokenizer/`` to ``output_dir``.
 
     Args:
-        allow_changes: continue a run although its ``train`` or ``data`` section is another now.
+        allow_changes: continue a run although its ``train`` or ``data`` section, or a key of
+            ``model`` that is not of its architecture, is another now.
 
     Raises:
-        CheckpointError: the run in ``output_dir`` is of another model, or damaged.
+        CheckpointError: the run in ``output_dir`` is of another architecture, or damaged.
         ConfigError: it has another config otherwise, or other data; the keys that differ are named.
         DataError: a manifest cannot be read, or has cuts that cannot be trained on.
     """
@@ -118,9 +129,12 @@ def prepare_training(
         "train": digest(train_manifest),
         "dev": digest(dev_manifest),
         "cmvn": hashlib.sha256(cmvn.mean.tobytes() + cmvn.inv_std.tobytes()).hexdigest(),
-        "tokens": [tokenizer.tokens.symbol(i) for i in range(tokenizer.vocab_size)],
+        "tokens": digest_of_symbols(
+            [tokenizer.tokens.symbol(i) for i in range(tokenizer.vocab_size)]
+        ),
     }
     run_config = {**to_dict(config), "inputs": inputs}
+    remove_unfinished(output_dir / CHECKPOINTS)
     previous = list_checkpoints(output_dir / CHECKPOINTS)
     if previous:
         _check_same_run(read_extra(previous[-1])["config"], run_config, previous[-1], allow_changes)
@@ -179,14 +193,17 @@ def build_model(config: RunConfig, cmvn: CmvnStats) -> U2MoeModel:
     return model.to(resolve_device(config.train.device))
 
 
-def export_model(run_dir: PathLike, output_dir: PathLike, last: int | None = None) -> list[Path]:
-    """Averages the last checkpoints of a run into a model directory; returns those averaged.
+def export_model(
+    run_dir: PathLike, output_dir: PathLike, last: int | None = None, best: bool = False
+) -> list[Path]:
+    """Averages the last checkpoints of a run into a model directory; returns what is in it.
 
     Args:
         last: how many; None: the run's ``average_last``, or all there are if they are fewer.
+        best: export the parameters of the lowest validation loss instead.
 
     Raises:
-        CheckpointError: there are not that many, or one is damaged.
+        CheckpointError: there are not that many, or no best ones, or they are damaged.
     """
     run_dir = Path(run_dir)
     available = list_checkpoints(run_dir / CHECKPOINTS)
@@ -195,11 +212,16 @@ def export_model(run_dir: PathLike, output_dir: PathLike, last: int | None = Non
     values = dict(read_extra(available[-1])["config"])
     values.pop("inputs", None)
     config = from_dict(RunConfig, values, str(available[-1]))
-    if last is None:
-        last = min(config.train.average_last, len(available))
-    paths = last_checkpoints(run_dir / CHECKPOINTS, last)
+    if best:
+        path, weights = read_best(run_dir / CHECKPOINTS)
+        paths = [path]
+    else:
+        if last is None:
+            last = min(config.train.average_last, len(available))
+        paths = last_checkpoints(run_dir / CHECKPOINTS, last)
+        weights = average_checkpoints(paths)
     model = U2MoeModel(config.model)
-    load_weights(model, average_checkpoints(paths), str(paths[-1]))
+    load_weights(model, weights, str(paths[-1]))
     save_model_dir(output_dir, model, load_tokenizer(run_dir / TOKENIZER), config.features)
     return paths
 
@@ -212,6 +234,11 @@ def digest(path: PathLike) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             hasher.update(block)
     return hasher.hexdigest()
+
+
+def digest_of_symbols(symbols: Sequence[str]) -> str:
+    """SHA-256 of the tokenizer's symbols in the order of their ids."""
+    return hashlib.sha256(json.dumps(list(symbols)).encode()).hexdigest()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -242,6 +269,8 @@ def _check_same_run(
     there: Mapping[str, Any], here: Mapping[str, Any], checkpoint: Path, allow_changes: bool
 ) -> None:
     old, new = _flatten(there), _flatten(here)
+    if isinstance(old.get("inputs.tokens"), list):  # as in checkpoints of format 1
+        old["inputs.tokens"] = digest_of_symbols(old["inputs.tokens"])
     differences = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if not differences:
         return
@@ -251,15 +280,20 @@ def _check_same_run(
         more = f"; and {len(keys) - 5} more" if len(keys) > 5 else ""
         return "; ".join(parts) + more
 
-    architecture = [key for key in differences if key.startswith("model.")]
+    architecture = [key for key in differences if key in ARCHITECTURE]
     if architecture:
         raise CheckpointError(f"{checkpoint}: of another architecture: {listed(architecture)}")
-    fixed = [key for key in differences if not key.startswith(("train.", "data."))]
+    fixed = [key for key in differences if not key.startswith(("model.", "train.", "data."))]
     if fixed:
         raise ConfigError(f"{checkpoint}: of another run: {listed(fixed)}; use another --output")
     if not allow_changes:
+        what = (
+            "other model settings"
+            if any(key.startswith("model.") for key in differences)
+            else "another config"
+        )
         raise ConfigError(
-            f"{checkpoint}: the run was started with another config: {listed(differences)}. "
+            f"{checkpoint}: the run was started with {what}: {listed(differences)}. "
             "Use another --output, or --resume to continue it with the new one"
         )
 

@@ -35,6 +35,17 @@ def test_mean_of_floats_last_of_integers(tmp_path):
         np.testing.assert_array_equal(value.numpy(), arrays[0][name])
 
 
+def test_only_the_parameters_are_read(tmp_path):
+    path = saved(tmp_path, 1, nn.Linear(3, 2))
+    (path / "optimizer.safetensors").unlink()
+    assert set(average_checkpoints([path])) == {"weight", "bias"}
+    weights = path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="model.safetensors: crc32 is"):
+        average_checkpoints([path])
+
+
 def test_too_few_or_different_checkpoints(tmp_path):
     first = saved(tmp_path, 1, nn.Linear(3, 2))
     second = saved(tmp_path, 2, nn.Linear(3, 4))

@@ -1,3 +1,5 @@
+import json
+import os
 import pickle
 
 import pytest
@@ -8,6 +10,7 @@ from moe_asr.errors import CheckpointError, TrainingError
 from moe_asr.train.checkpoint import (
     TrainState,
     list_checkpoints,
+    read_extra,
     remove_unfinished,
     restore,
     save_checkpoint,
@@ -82,6 +85,13 @@ def delete(path):
     path.unlink()
 
 
+def flip_a_digit(path):
+    """Of the random state: still JSON of the right form."""
+    values = json.loads(path.read_text())
+    values["random"]["numpy"][1][7] ^= 1
+    path.write_text(json.dumps(values))
+
+
 @pytest.mark.parametrize(
     "name, damage",
     [
@@ -90,13 +100,14 @@ def delete(path):
         ("model.safetensors", delete),
         ("optimizer.safetensors", flip_a_bit),
         ("state.json", truncate),
+        ("state.json", flip_a_digit),
     ],
 )
 def test_damage_is_named_with_the_older_checkpoint(tmp_path, name, damage):
     model, optimizer = trained(0)
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, model, optimizer, TrainState(step=step), {})
-    damage(tmp_path / "step-00000002" / "random.safetensors")
+    truncate(tmp_path / "step-00000002" / "random.safetensors")
     damage(tmp_path / "step-00000003" / name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=f"step-00000003/{name}.*from .*/step-00000001"):
@@ -120,6 +131,68 @@ def test_unfinished_ones_are_ignored(tmp_path, monkeypatch):
     assert list_checkpoints(tmp_path) == [first]
     remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, second.name]
+
+
+def test_state_has_a_checksum_but_in_format_1(tmp_path):
+    model, optimizer = trained(0)
+    extra = {"sums": {"a": 0.1 + 0.2, "b": (1, 2)}, "name": "\u00e9"}
+    path = save_checkpoint(tmp_path, model, optimizer, TrainState(step=1, minutes=1 / 3), extra)
+    assert read_extra(path) == {**extra, "sums": {"a": 0.1 + 0.2, "b": [1, 2]}}
+    values = json.loads((path / "state.json").read_text())
+
+    def write(**changes):
+        changed = {key: value for key, value in {**values, **changes}.items() if value is not None}
+        (path / "state.json").write_text(json.dumps(changed))
+
+    write(extra={**values["extra"], "name": "e"})
+    for read in (read_extra, lambda path: restore(path, model, optimizer)):
+        with pytest.raises(CheckpointError, match="state.json: crc32 is"):
+            read(path)
+    write(crc32=None)
+    with pytest.raises(CheckpointError, match="state.json: not the state.*crc32"):
+        restore(path, model, optimizer)
+    write(format=1, crc32=None)
+    state, _ = restore(path, model, optimizer)
+    assert state == TrainState(step=1, minutes=1 / 3)
+    write(format=3)
+    with pytest.raises(CheckpointError, match="format 3, expected 2"):
+        restore(path, model, optimizer)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])  # of the two renames
+def test_replacing_never_leaves_less_than_the_old_one(tmp_path, monkeypatch, killed_at):
+    model, optimizer = trained(0)
+    save_checkpoint(tmp_path, model, optimizer, TrainState(step=5), {"is": "old"})
+    rename, renamed = os.replace, []
+
+    def killed(source, target):
+        if os.path.isdir(source):
+            renamed.append(target)
+            if len(renamed) == killed_at:
+                raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, model, optimizer, TrainState(step=5), {"is": "new"})
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+    assert restore(tmp_path / "step-00000005", model, optimizer)[1] == {"is": "old"}
+    path = save_checkpoint(tmp_path, model, optimizer, TrainState(step=5), {"is": "new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+    assert restore(path, model, optimizer)[1] == {"is": "new"}
+
+
+def test_what_was_set_aside_goes_when_the_new_one_is_there(tmp_path):
+    model, optimizer = trained(0)
+    path = save_checkpoint(tmp_path, model, optimizer, TrainState(step=5), {"is": "old"})
+    path.rename(tmp_path / ".step-00000005.old.tmp")
+    save_checkpoint(tmp_path / "other", model, optimizer, TrainState(step=5), {"is": "new"})
+    (tmp_path / "other" / path.name).rename(path)
+    (tmp_path / "other").rmdir()
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == [path] and read_extra(path) == {"is": "new"}
 
 
 def test_another_architecture_names_tensor_and_shapes(tmp_path):

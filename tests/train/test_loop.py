@@ -41,7 +41,10 @@ def straight(tmp_path_factory):
 
 def test_matches_a_plain_torch_loop(tmp_path):
     """Without dropout, so that the reference needs no generator of its own."""
-    config = toy_config(max_steps=7, max_grad_norm=0.3, checkpoint_interval=100, valid_interval=7)
+    config = toy_config(
+        max_steps=7, max_grad_norm=0.3, checkpoint_interval=100, valid_interval=7,
+        schedule="inverse_sqrt",
+    )  # fmt: skip
     torch.manual_seed(5)
     reference, trained = ToyModel(dropout=0.0), ToyModel(dropout=0.0)
     trained.load_state_dict(reference.state_dict())
@@ -73,18 +76,42 @@ def test_matches_a_plain_torch_loop(tmp_path):
         torch.testing.assert_close(trained.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_validation_loss_is_token_weighted_and_in_eval_mode(tmp_path):
-    trainer = toy_trainer(tmp_path, toy_config(max_steps=4))
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_validation_loss_is_token_weighted_and_in_eval_mode(tmp_path, chunk_size):
+    trainer = toy_trainer(tmp_path, toy_config(max_steps=4, valid_chunk_size=chunk_size))
+    said = []
+    trainer.report = said.append
     trainer.train()
     model = trainer.model.eval()
-    total, tokens = 0.0, 0
-    with torch.no_grad():
-        for batch in make_valid():
-            found = model(
-                batch.features, batch.feature_lengths, batch.targets, batch.target_lengths
-            )
-            total, tokens = total + float(found.per_utterance.sum()), tokens + found.num_tokens
-    assert losses(tmp_path, "valid") == [(4, pytest.approx(total / tokens, abs=1e-6))]
+    expected = {}
+    for key, options in (("loss", {}), ("chunk_loss", {"chunk_size": 2})):
+        total, tokens = 0.0, 0
+        with torch.no_grad():
+            for batch in make_valid():
+                found = model(
+                    batch.features,
+                    batch.feature_lengths,
+                    batch.targets,
+                    batch.target_lengths,
+                    **options,
+                )
+                total, tokens = total + float(found.per_utterance.sum()), tokens + found.num_tokens
+        expected[key] = pytest.approx(total / tokens, abs=1e-6)
+    assert expected["loss"] != expected["chunk_loss"].expected
+    (row,) = (row for row in read_history(tmp_path / "history.jsonl") if row["kind"] == "valid")
+    assert row["step"] == 4 and row["loss"] == expected["loss"]
+    if chunk_size is None:
+        assert "chunk_loss" not in row and "chunks" not in said[0]
+    else:
+        assert row["chunk_loss"] == expected["chunk_loss"]
+        assert f"{row['chunk_loss']:.4f} in chunks of 2" in said[0]
+    assert trainer.state.best_valid_loss == row["loss"]
+
+
+def test_validation_in_chunks_does_not_disturb_training(straight, tmp_path):
+    toy_trainer(tmp_path, toy_config(valid_chunk_size=2)).train()
+    assert losses(tmp_path) == losses(straight)
+    assert losses(tmp_path, "valid") == losses(straight, "valid")
 
 
 def test_loader_and_validation_do_not_disturb_training(straight, tmp_path):
@@ -152,6 +179,24 @@ def test_signal_saves_and_says_how_to_resume(straight, tmp_path, number):
     assert again.resume() == result.last_checkpoint
     assert again.train().interrupted is None
     assert losses(tmp_path) == losses(straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_interrupts_at_once(tmp_path, number):
+    def with_signals(epoch, skip):
+        for i, batch in enumerate(make_epoch(epoch, skip)):
+            if (epoch, i) == (1, 1):  # during step 7
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
+            yield batch
+
+    handler = signal.getsignal(number)
+    trainer = toy_trainer(tmp_path, make_epoch=with_signals)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert signal.getsignal(number) is handler
+    assert trainer.state.step == 6
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000004"]
 
 
 def test_resume_with_open_log_interval_and_accumulation(tmp_path):
@@ -282,7 +327,13 @@ def test_last_and_best_checkpoints_are_kept(straight, tmp_path):
     valid = dict(losses(straight, "valid"))
     best = min(valid, key=valid.get)
     names = sorted(path.name for path in (straight / "checkpoints").iterdir())
-    assert names == [f"best-{best:08d}", "step-00000004", "step-00000008", "step-00000012"]
+    assert names == [
+        f"best-{best:08d}.json",
+        f"best-{best:08d}.safetensors",
+        "step-00000004",
+        "step-00000008",
+        "step-00000012",
+    ]
     toy_trainer(
         tmp_path, toy_config(checkpoint_interval=2, keep_last=2, average_last=2), make_valid=None
     ).train()

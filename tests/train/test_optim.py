@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from moe_asr.model.config import preset
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.train.config import TrainConfig
 from moe_asr.train.optim import autocast, global_norm, make_optimizer, parameter_groups, scale_
+
+TORCH_2 = int(torch.__version__.split(".")[0]) >= 2
 
 
 def test_what_decays_in_the_real_model():
@@ -19,8 +23,10 @@ def test_what_decays_in_the_real_model():
     assert decayed_names | free_names == set(names.values())
     assert not decayed_names & free_names
     last = {name.rsplit(".", 1)[-1] for name in decayed_names}
-    assert {"w1", "w2", "router", "weight"} <= last and not last & {"b1", "b2", "bias"}
-    assert all(p.ndim < 2 or names[p].endswith(("b1", "b2")) for p in free["params"])
+    assert {"w1", "w2", "router", "weight"} <= last
+    assert not {name for name in last if re.search(r"bias$|^b\d", name)}
+    wide = {names[p].rsplit(".", 1)[-1] for p in free["params"] if p.ndim > 1}
+    assert wide == {"b1", "b2", "content_bias", "position_bias"}
 
 
 def test_decay_is_decoupled_and_spares_biases():
@@ -51,3 +57,18 @@ def test_norm_and_scale_match_torch():
 def test_fp16_on_a_cpu_is_refused():
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         autocast("fp16", torch.device("cpu"))
+
+
+@pytest.mark.skipif(TORCH_2, reason="torch 2 has it")
+def test_bf16_on_a_cpu_is_refused_by_torch_1():
+    with pytest.raises(ConfigError, match="bf16 on a CPU needs torch 2.0"):
+        autocast("bf16", torch.device("cpu"))
+
+
+@pytest.mark.skipif(not TORCH_2, reason="torch 1 refuses it")
+def test_bf16_on_a_cpu_computes_in_bf16():
+    layer = nn.Linear(3, 2)
+    with autocast("bf16", torch.device("cpu")):
+        assert layer(torch.zeros(1, 3)).dtype == torch.bfloat16
+    with autocast("fp32", torch.device("cpu")):
+        assert layer(torch.zeros(1, 3)).dtype == torch.float32

@@ -1,6 +1,14 @@
 """The whole way with the real model and data: YAML, manifests, training, resuming, export."""
 
+import json
 import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +22,13 @@ from moe_asr.cli.main import main
 from moe_asr.data.manifests import read_cuts
 from moe_asr.errors import CheckpointError, ConfigError
 from moe_asr.model.directory import load_model_dir
-from moe_asr.text.tokenizer import CharTokenizer
+from moe_asr.text.tokenizer import CharTokenizer, load_tokenizer
+from moe_asr.train.best import read_best
 from moe_asr.train.checkpoint import list_checkpoints, read_model_state
 from moe_asr.train.history import read_history
 from moe_asr.train.setup import read_run_config
 
+REPOSITORY = Path(__file__).parents[2]
 TEXTS = ["one two", "two", "no one", "too won", "two two", "one"]
 CONFIG = {
     "model": {"preset": "tiny", "num_experts": 3, "dynamic_chunk": {}},
@@ -62,16 +72,36 @@ def inputs(tmp_path_factory):
     return folder
 
 
+def arguments(inputs, output, *options) -> list[str]:
+    return [
+        *("train", "--config", str(inputs / "train.yaml")),
+        *("--manifest-train", str(inputs / "train.jsonl")),
+        *("--manifest-dev", str(inputs / "dev.jsonl")),
+        *("--tokenizer", str(inputs / "tokenizer"), "--cmvn", str(inputs / "cmvn.json")),
+        *("--output", str(output), *options),
+    ]
+
+
 def train(inputs, output, *options) -> int:
-    return main(
-        [
-            *("train", "--config", str(inputs / "train.yaml")),
-            *("--manifest-train", str(inputs / "train.jsonl")),
-            *("--manifest-dev", str(inputs / "dev.jsonl")),
-            *("--tokenizer", str(inputs / "tokenizer"), "--cmvn", str(inputs / "cmvn.json")),
-            *("--output", str(output), *options),
-        ]
-    )
+    return main(arguments(inputs, output, *options))
+
+
+KILLED_IN_STEP_6 = """
+import os, signal, sys
+from moe_asr.cli.main import main
+from moe_asr.model.u2 import U2MoeModel
+
+forward, calls = U2MoeModel.forward, []
+
+def killed_in_step_6(self, *batch):
+    calls.append(self.training)
+    if sum(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(self, *batch)
+
+U2MoeModel.forward = killed_in_step_6
+main(sys.argv[1:])
+"""
 
 
 def losses(output):
@@ -99,7 +129,8 @@ def test_trains_and_logs_the_routing(trained):
     assert (trained / "routing.png").exists() and (trained / "loss.png").exists()
 
 
-def test_resumes_exactly_by_itself(inputs, trained, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_resumes_exactly_by_itself(inputs, trained, tmp_path, capsys, monkeypatch, num_workers):
     """A hard error in step 6, in mid-epoch; random chunks, dropout, masks go on as before."""
     from moe_asr.model.u2 import U2MoeModel
 
@@ -113,12 +144,53 @@ def test_resumes_exactly_by_itself(inputs, trained, tmp_path, capsys, monkeypatc
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(U2MoeModel, "forward", fails_in_step_6)
-        train(inputs, tmp_path)
+        train(inputs, tmp_path, "--set", f"data.num_workers={num_workers}")
     assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")][-1] == "step-00000004"
     capsys.readouterr()
-    assert train(inputs, tmp_path) == 0
+    assert train(inputs, tmp_path, "--set", f"data.num_workers={num_workers}") == 0
     assert "resuming from" in capsys.readouterr().out
     assert losses(tmp_path) == losses(trained)
+
+
+def test_resumes_exactly_after_sigkill(inputs, trained, tmp_path):
+    options = ["--set", "data.num_workers=1"]
+    command = [sys.executable, "-c", KILLED_IN_STEP_6, *arguments(inputs, tmp_path, *options)]
+    killed = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert [step for kind, step, _ in losses(tmp_path) if kind == "train"] == [1, 2, 3, 4, 5]
+    assert train(inputs, tmp_path, *options) == 0
+    assert losses(tmp_path) == losses(trained)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_saves(inputs, tmp_path, number):
+    """As Ctrl-C, ``timeout`` and slurm send it: to the trainer and its loader process."""
+    settings = ["data.num_workers=1", "data.max_duration_seconds=1.5", "data.prefetch_batches=1"]
+    settings += ["train.max_steps=100000", "train.valid_interval=100000"]  # 10 batches an epoch
+    options = [word for setting in settings for word in ("--set", setting)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moe_asr.cli", *arguments(inputs, tmp_path, *options)],
+        cwd=REPOSITORY,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "history.jsonl").exists() or len(losses(tmp_path)) < 3:
+            assert process.poll() is None and time.monotonic() < deadline, process.poll()
+            time.sleep(0.02)
+        os.killpg(process.pid, number)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert process.returncode == 130, said
+    assert f"stopped by {signal.Signals(number).name}" in said
+    last = [step for kind, step, _ in losses(tmp_path) if kind == "train"][-1]
+    assert list_checkpoints(tmp_path / "checkpoints")[-1].name == f"step-{last:08d}"
 
 
 def test_another_config_is_refused_or_allowed(inputs, trained, tmp_path, capsys):
@@ -130,14 +202,22 @@ def test_another_config_is_refused_or_allowed(inputs, trained, tmp_path, capsys)
         assert train(inputs, trained, "--set", "model.hidden_dim=56", *option) == 2
         message = capsys.readouterr().err
         assert "another architecture: model.hidden_dim is 48 there and 56 now" in message
+    assert train(inputs, trained, "--set", "model.dropout=0.2") == 2
+    message = capsys.readouterr().err
+    assert "other model settings: model.dropout is 0.1 there and 0.2 now" in message
+    assert "--resume" in message
     assert losses(trained) == before
     assert train(inputs, tmp_path / "none", "--resume") == 2
     assert "no checkpoint to resume from" in capsys.readouterr().err
     short = ["--set", "train.max_steps=2", "--set", "train.valid_interval=100"]
     assert train(inputs, tmp_path / "short", *short) == 0
-    assert (
-        train(inputs, tmp_path / "short", *short[2:], "--set", "train.max_steps=3", "--resume") == 0
-    )
+    changed = [
+        "train.max_steps=3",
+        "model.ctc_weight=0.5",
+        "model.dynamic_chunk={max_chunk_size: 5}",
+    ]
+    changes = [word for change in changed for word in ("--set", change)]
+    assert train(inputs, tmp_path / "short", *short[2:], *changes, "--resume") == 0
     assert [step for kind, step, _ in losses(tmp_path / "short") if kind == "train"] == [1, 2, 3]
 
 
@@ -157,6 +237,21 @@ def test_export_averages_the_last(trained, tmp_path, capsys):
     assert "9 checkpoints wanted, 4 found" in capsys.readouterr().err
     assert main(args) == 0  # fewer than average_last are there
     assert "average of 4 checkpoint(s)" in capsys.readouterr().out
+
+
+def test_export_of_the_best(trained, tmp_path, capsys):
+    args = ["export", "--checkpoints", str(trained), "--output", str(tmp_path / "model"), "--best"]
+    assert main(args) == 0
+    valid = {step: loss for kind, step, loss in losses(trained) if kind == "valid"}
+    best = min(valid, key=valid.get)
+    assert f"the best step: best-{best:08d}.safetensors" in capsys.readouterr().out
+    expected = read_model_state(trained / "checkpoints" / f"step-{best:08d}")
+    model = load_model_dir(tmp_path / "model").model
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name])
+    assert read_best(trained / "checkpoints")[1].keys() == expected.keys()
+    with pytest.raises(SystemExit):
+        main([*args, "--last", "2"])
 
 
 @pytest.mark.parametrize(
@@ -193,6 +288,42 @@ def test_another_manifest_is_another_run(inputs, trained, tmp_path, capsys):
     options = ["--manifest-train", str(tmp_path / "fewer.jsonl")]
     assert train(inputs, trained, *options, "--resume") == 2
     assert "of another run: inputs.train" in capsys.readouterr().err
+
+
+def test_another_tokenizer_of_the_same_size(inputs, trained, tmp_path, capsys):
+    swapped = [text.translate(str.maketrans("w", "v")) for text in TEXTS]
+    CharTokenizer.from_texts([*swapped, *TEXTS]).save(tmp_path / "larger")
+    CharTokenizer.from_texts([text.replace("w", "z") for text in TEXTS]).save(tmp_path / "same")
+    assert train(inputs, trained, "--tokenizer", str(tmp_path / "same")) == 2
+    message = capsys.readouterr().err
+    assert "of another run: inputs.tokens" in message and "'z'" not in message
+    assert train(inputs, trained, "--tokenizer", str(tmp_path / "larger")) == 2
+    assert "another architecture: model.vocab_size" in capsys.readouterr().err
+
+
+def test_a_run_of_format_1_is_resumed(inputs, trained, tmp_path, capsys):
+    """Without a checksum of the state, with the symbols themselves, and a whole best checkpoint."""
+    shutil.copytree(trained, tmp_path / "run")
+    tokenizer = load_tokenizer(inputs / "tokenizer")
+    symbols = [tokenizer.tokens.symbol(i) for i in range(tokenizer.vocab_size)]
+    for path in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        values = json.loads((path / "state.json").read_text())
+        del values["crc32"], values["extra"]["config"]["train"]["valid_chunk_size"]
+        values["format"] = 1
+        values["extra"]["config"]["inputs"]["tokens"] = symbols
+        (path / "state.json").write_text(json.dumps(values))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for best in checkpoints.glob("best-*"):
+        best.unlink()
+    shutil.copytree(checkpoints / "step-00000008", checkpoints / "best-00000008")
+    args = ["export", "--checkpoints", str(tmp_path / "run"), "--output", str(tmp_path / "model")]
+    assert main(args) == 0
+    assert train(inputs, tmp_path / "run") == 0
+    assert "step 8" in capsys.readouterr().out
+    assert train(inputs, tmp_path / "run", "--set", "train.max_steps=9", "--resume") == 0
+    capsys.readouterr()
+    assert main([*args, "--best"]) == 0
+    assert "the best step: best-00000009" in capsys.readouterr().out
 
 
 def test_unreadable_manifest(inputs, tmp_path, capsys):

@@ -21,7 +21,10 @@ NUM_FEATURES, NUM_TOKENS = 6, 9
 
 
 class ToyModel(nn.Module):
-    """Guesses the tokens, without their order, from the mean hidden frame of an utterance."""
+    """Guesses the tokens, without their order, from the mean hidden frame of an utterance.
+
+    ``chunk_size``: frames that it may see, from the first.
+    """
 
     def __init__(self, hidden: int = 16, dropout: float = 0.2) -> None:
         super().__init__()
@@ -30,8 +33,13 @@ class ToyModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, NUM_TOKENS)
 
-    def forward(self, features, feature_lengths, targets, target_lengths) -> ModelLosses:
-        inside = torch.arange(features.shape[1]) < feature_lengths[:, None]
+    def forward(
+        self, features, feature_lengths, targets, target_lengths, chunk_size=None
+    ) -> ModelLosses:
+        if chunk_size is not None:
+            feature_lengths = feature_lengths.clamp(max=chunk_size)
+        frames = torch.arange(features.shape[1], device=features.device)
+        inside = frames < feature_lengths[:, None]
         hidden = self.dropout(torch.relu(self.norm(self.hidden(features)))) * inside[:, :, None]
         log_probs = self.output(hidden.sum(1) / feature_lengths[:, None]).log_softmax(-1)
         scores = log_probs.gather(1, targets.clamp(min=0)) * (targets >= 0)
