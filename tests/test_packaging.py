@@ -18,7 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "moe_asr"
 # The rooms in the order of the pipeline: a room imports from itself and from those before it.
 ROOMS = ["text", "audio", "data", "nn", "model", "fsa", "decode", "evaluate", "train", "cli"]
-COMMON = ["errors", "files", "config"]  # what every room may import, and which imports no room
+COMMON = [
+    "errors",
+    "files",
+    "config",
+    "torch_versions",
+]  # what every room may import, and which imports no room
 OPTIONAL = ["k2", "kaldifeat", "espeakng_loader"]
 HEAVY = ["k2", "lhotse", "matplotlib", "tensorboard", "scipy"]
 SUBPACKAGES = sorted(

@@ -1,11 +1,10 @@
 """Describes a model preset or a model directory: parameters of each part, and the configuration."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_asr.model.config import ModelConfig
     from moe_asr.model.u2 import U2MoeModel
 
 
@@ -22,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.config import to_dict
     from moe_asr.errors import ConfigError
     from moe_asr.model.config import preset
+    from moe_asr.model.meta import build_on_meta
 
     if args.preset is not None:
         overrides = {} if args.vocab_size is None else {"vocab_size": args.vocab_size}
@@ -59,23 +59,3 @@ def print_section(name: str, values: Mapping[str, Any]) -> None:
     import yaml
 
     print(yaml.safe_dump({name: dict(values)}, sort_keys=False, allow_unicode=True))
-
-
-def build_on_meta(config: "ModelConfig") -> "U2MoeModel":
-    """The model with shapes and no memory behind them, whatever its size, in any torch from 1.13 on."""
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    from moe_asr.model.u2 import U2MoeModel
-
-    factories = {torch.empty, torch.zeros, torch.ones}
-
-    class OnMeta(TorchFunctionMode):
-        def __torch_function__(
-            self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            where = {"device": "meta"} if function in factories else {}
-            return function(*args, **{**(kwargs or {}), **where})
-
-    with OnMeta():
-        return U2MoeModel(config)

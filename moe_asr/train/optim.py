@@ -1,7 +1,6 @@
-"""AdamW with weight decay where it belongs, gradient norms, differences between torch versions."""
+"""AdamW with weight decay where it belongs, mixed precision, gradient norms."""
 
 import contextlib
-import inspect
 import re
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_asr.errors import ConfigError
+from moe_asr.torch_versions import cuda_grad_scaler, has_bf16_autocast, has_fused_adamw
 from moe_asr.train.config import TrainConfig
 
 
@@ -39,9 +39,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """
     options: dict[str, Any] = {}
     device = next(model.parameters()).device
-    if "fused" in inspect.signature(torch.optim.AdamW.__init__).parameters and (
-        device.type == "cuda" or _torch_version() >= (2, 4)
-    ):
+    if has_fused_adamw(device.type):
         options["fused"] = True
     return torch.optim.AdamW(
         parameter_groups(model, config.weight_decay),
@@ -58,7 +56,7 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
         return contextlib.nullcontext()
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"precision fp16 needs a GPU, the device is {device}; use bf16 or fp32")
-    if precision == "bf16" and device.type == "cpu" and _torch_version() < (2, 0):
+    if precision == "bf16" and not has_bf16_autocast(device.type):
         raise ConfigError("precision bf16 on a CPU needs torch 2.0 or later; use fp32")
     return torch.autocast(
         device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -67,10 +65,7 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 def make_grad_scaler(precision: str) -> Any:
     """A `GradScaler`, which does nothing unless ``precision`` is "fp16"."""
-    enabled = precision == "fp16"
-    if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler("cuda", enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)
+    return cuda_grad_scaler(precision == "fp16")
 
 
 def gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -92,8 +87,3 @@ def global_norm(grads: list[Tensor]) -> Tensor:
 def scale_(grads: list[Tensor], factor: float) -> None:
     """Multiplies all gradients in place."""
     torch._foreach_mul_(grads, factor)
-
-
-def _torch_version() -> tuple[int, int]:
-    major, minor = torch.__version__.split(".")[:2]
-    return int(major), int(minor)

@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 
-from moe_asr.cli.info import build_on_meta
 from moe_asr.config import to_dict
 from moe_asr.errors import ConfigError
 from moe_asr.model.config import PRESETS, ModelConfig, preset
+from moe_asr.model.meta import build_on_meta
 from moe_asr.model.u2 import U2MoeModel
 
 

@@ -14,18 +14,7 @@ from moe_asr.nn.moe.experts import ACTIVATIONS, grouped_feed_forward
 from moe_asr.nn.moe.losses import load_balance_loss, z_loss
 from moe_asr.nn.moe.statistics import RoutingStatistics
 from moe_asr.nn.packing import FramePacking
-
-
-def _autocast_dtype(device_type: str) -> torch.dtype | None:
-    """What autocast computes matrix products in on this kind of device; None outside autocast."""
-    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4 and later
-        enabled = torch.is_autocast_enabled(device_type)  # type: ignore[call-arg,unused-ignore]
-        return torch.get_autocast_dtype(device_type) if enabled else None
-    if device_type == "cuda" and torch.is_autocast_enabled():
-        return torch.get_autocast_gpu_dtype()
-    if device_type == "cpu" and torch.is_autocast_cpu_enabled():
-        return torch.get_autocast_cpu_dtype()
-    return None
+from moe_asr.torch_versions import autocast_dtype
 
 
 class MixtureFeedForward(nn.Module):
@@ -111,7 +100,7 @@ class MixtureFeedForward(nn.Module):
             if self.training:
                 self._add_auxiliary_losses(logits, experts, packing)
             weights = [frames, gates, self.w1, self.b1, self.w2, self.b2]
-            dtype = _autocast_dtype(x.device.type)
+            dtype = autocast_dtype(x.device.type)
             if dtype is not None:
                 weights = [tensor.to(dtype) for tensor in weights]
             frames, gates, w1, b1, w2, b2 = weights
