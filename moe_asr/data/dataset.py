@@ -1,7 +1,7 @@
 """From cuts to batches: audio, perturbation, features, masks, padding."""
 
 import math
-import signal
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -203,19 +203,18 @@ def make_dataloader(
         batch_size=None,
         num_workers=config.num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=ignore_stop_signals,
+        worker_init_fn=own_process_group,
         **prefetch,
     )
 
 
-def ignore_stop_signals(worker_id: int) -> None:
-    """Makes a loader process ignore SIGINT and SIGTERM.
+def own_process_group(worker_id: int) -> None:
+    """Puts a loader process into a process group of its own.
 
-    Ctrl-C, ``timeout`` and slurm signal the whole process group. torch's own handler would end the
-    worker, and its trainer with it, before the trainer has saved. Workers end with the trainer.
+    Ctrl-C and ``timeout`` signal the trainer's whole group. A worker that dies of it would take the
+    trainer with it before the trainer has saved. It still ends when the trainer ends it, or ends.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
 
 
 @lru_cache(maxsize=2)

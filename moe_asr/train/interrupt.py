@@ -23,7 +23,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """While the block runs, SIGINT and SIGTERM set its `StopRequest`; a second one interrupts it.
 
     Processes forked meanwhile inherit the handler, which does nothing in them; data-loader workers,
-    where torch replaces it, see to it themselves. Outside the main thread, where Python allows no
+    which are in process groups of their own, do not get what is sent to the group. Outside the main thread, where Python allows no
     handlers, signals act as ever.
     """
     request = StopRequest()
