@@ -1,11 +1,11 @@
-"""Training speed of the recipe's model, against the same model with plain torch parts.
+"""Training speed of the recipe's model, against the same model with a loop over its experts.
 
     python -m benchmarks.training_speed [--preset small] [--batch-seconds 24] [--rounds 8]
 
-Variants: ``ours``; ``torch_dropout``: torch.nn.Dropout instead of ours; ``expert_loop``: a Python loop over
-nn.Linear experts that masks out each one's frames, padding included; ``plain``: both. Whole updates are
-timed (forward, backward, clipping, AdamW) on random features, the variants interleaved in every round,
-medians over rounds, with one thread and with two. Last line: one JSON object.
+Variants: ``ours``; ``expert_loop``: a Python loop over nn.Linear experts that picks out each one's
+frames, padding included. Whole updates are timed (forward, backward, clipping, AdamW) on random
+features, the variants interleaved in every round, medians over rounds, with one thread and with two.
+Last line: one JSON object.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from moe_asr.model.config import preset
 from moe_asr.model.u2 import U2MoeModel
-from moe_asr.nn.dropout import Dropout
 from moe_asr.nn.moe.layer import MixtureFeedForward
 from moe_asr.nn.packing import FramePacking
 from moe_asr.train.config import TrainConfig
@@ -41,7 +40,7 @@ class ExpertLoop(nn.Module):
             nn.Sequential(nn.Linear(dim, hidden), activation(), nn.Linear(hidden, dim))
             for _ in range(layer.num_experts)
         )
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, packing: FramePacking) -> Tensor:
         """(N, T, D) -> (N, T, D)."""
@@ -67,10 +66,8 @@ def build(variant: str, name: str, vocab_size: int) -> U2MoeModel:
     torch.manual_seed(0)
     config = preset(name, vocab_size=vocab_size)
     model = U2MoeModel(config)
-    if variant in ("expert_loop", "plain"):
+    if variant == "expert_loop":
         replace_modules(model, MixtureFeedForward, lambda m: ExpertLoop(m, config.dropout))
-    if variant in ("torch_dropout", "plain"):
-        replace_modules(model, Dropout, lambda m: nn.Dropout(m.p))
     return model.train()
 
 
@@ -110,7 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--vocab-size", type=int, default=32)
     args = parser.parse_args()
-    names = ("ours", "torch_dropout", "expert_loop", "plain")
+    names = ("ours", "expert_loop")
     updates = {}
     num_parameters, audio_seconds = 0, 0.0
     for name in names:

@@ -8,8 +8,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from moe_asr.nn.dropout import Dropout
-
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:
     """Sinusoidal embedding (T, dim) of real-valued ``positions`` (T,): sines even, cosines odd."""
@@ -59,7 +57,7 @@ def relative_shift(raw: Tensor) -> Tensor:
     return _RelativeShift.apply(raw)
 
 
-def _attend(scores: Tensor, mask: Tensor | None, value: Tensor, dropout: Dropout) -> Tensor:
+def _attend(scores: Tensor, mask: Tensor | None, value: Tensor, dropout: nn.Dropout) -> Tensor:
     """Softmax of (N, H, Tq, Tk) under ``mask`` (broadcastable, True = may attend), times the values."""
     if mask is not None:
         scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
@@ -87,7 +85,7 @@ class RelativeAttention(nn.Module):
         self.output = nn.Linear(dim, dim)
         self.content_bias = nn.Parameter(torch.zeros(num_heads, self.head_dim))
         self.position_bias = nn.Parameter(torch.zeros(num_heads, self.head_dim))
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -137,7 +135,7 @@ class Attention(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.output = nn.Linear(dim, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """Attends from ``x`` (N, Tq, D) to ``source`` (N, Tk, D) -> (N, Tq, D); mask as above."""

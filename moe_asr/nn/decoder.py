@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from moe_asr.nn.attention import Attention, sinusoids
-from moe_asr.nn.dropout import Dropout
 from moe_asr.nn.encoder import MixtureOptions
 from moe_asr.nn.masks import valid_mask
 from moe_asr.nn.packing import FramePacking
@@ -29,7 +28,7 @@ class DecoderLayer(nn.Module):
         self.source_attention = Attention(dim, num_heads, attention_dropout)
         self.norm_feed_forward = nn.LayerNorm(dim)
         self.feed_forward = mixture.build(dim, "relu", dropout)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor | None,
@@ -62,7 +61,7 @@ class TransformerDecoder(nn.Module):
         self.dim = dim
         self.embedding = nn.Embedding(vocab_size, dim)
         nn.init.normal_(self.embedding.weight, std=1.0 / math.sqrt(dim))
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             DecoderLayer(dim, num_heads, mixture, dropout, attention_dropout)
             for _ in range(num_layers)

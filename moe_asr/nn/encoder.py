@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from moe_asr.nn.attention import RelativeAttention, relative_positions
 from moe_asr.nn.convolution import CausalConvolution
-from moe_asr.nn.dropout import Dropout
 from moe_asr.nn.masks import chunk_mask, valid_mask
 from moe_asr.nn.moe.layer import MixtureFeedForward
 from moe_asr.nn.packing import FramePacking
@@ -59,7 +58,7 @@ class ConformerLayer(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(dim)
         self.feed_forward = mixture.build(dim, "silu", dropout)
         self.norm_output = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -110,7 +109,7 @@ class ConformerEncoder(nn.Module):
         self.dim = dim
         self.subsampling = ConvSubsampling(num_features, subsampling_channels, dim, subsampling)
         self.norm_input = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             ConformerLayer(dim, num_heads, mixture, kernel, dropout, attention_dropout)
             for _ in range(num_layers)

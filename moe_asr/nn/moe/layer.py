@@ -9,7 +9,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from moe_asr.nn.dropout import Dropout
 from moe_asr.nn.moe.experts import ACTIVATIONS, grouped_feed_forward
 from moe_asr.nn.moe.losses import load_balance_loss, z_loss
 from moe_asr.nn.moe.statistics import RoutingStatistics
@@ -64,7 +63,7 @@ class MixtureFeedForward(nn.Module):
             self.router = nn.Parameter(torch.empty(num_experts, dim))
         else:
             self.register_parameter("router", None)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.statistics: RoutingStatistics | None = None
         self.reset_parameters()
 
