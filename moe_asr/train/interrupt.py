@@ -22,9 +22,9 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """While the block runs, SIGINT and SIGTERM set its `StopRequest`; a second one interrupts it.
 
-    Processes forked meanwhile inherit the handler, which does nothing in them; data-loader workers,
-    which are in process groups of their own, do not get what is sent to the group. Outside the main thread, where Python allows no
-    handlers, signals act as ever.
+    Processes forked meanwhile inherit the handler, which does nothing in them; data-loader workers
+    are in process groups of their own and do not get what is sent to this one's. Outside the main
+    thread, where Python allows no handlers, signals act as ever.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

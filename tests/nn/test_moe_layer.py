@@ -221,7 +221,6 @@ def test_gates_are_a_softmax_over_the_chosen_logits_in_float32():
         ({"num_experts": 4, "num_chosen": 5}, "1..4, found 5"),
         ({"num_experts": 4, "num_chosen": 0}, "1..4, found 0"),
         ({"activation": "gelu"}, "'relu', 'silu'.*'gelu'"),
-        ({"dropout": 1.0}, "dropout"),
     ],
 )
 def test_wrong_arguments(kwargs, text):
