@@ -16,7 +16,7 @@ env-current: ## make .venv-current: Python 3.11 or later, torch 2.13, no k2
 	@scripts/setup_env.sh current .venv-current
 
 demo: env ## train and decode the spoken-digits recipe on a small budget
-	PATH="$(CURDIR)/.venv/bin:$$PATH" bash egs/spoken_digits/run.sh --demo
+	PYTHON="$(CURDIR)/.venv/bin/python" bash egs/spoken_digits/run.sh --demo
 
 test: lint ## lint and run the tests in .venv
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(PYTEST_ARGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "setup_env.sh"
+ROOT = Path(__file__).parents[1]
 TOOLS = (
     "awk bash cat cksum cp cut dirname env flock grep ls mkdir mv rm sed sort tail touch".split()
 )
@@ -33,6 +33,9 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.log, self.bin = folder / "log", folder / "bin"
         self.environment = folder / "environment"
+        self.script = folder / "checkout" / "scripts" / "setup_env.sh"
+        shutil.copytree(ROOT / "scripts", self.script.parent)
+        shutil.copy(ROOT / "pyproject.toml", folder / "checkout")
         self.bin.mkdir()
         for tool in [*TOOLS, "basename"]:
             found = shutil.which(tool)
@@ -44,7 +47,7 @@ class Machine:
 
     def setup(self, **variables: str) -> "subprocess.CompletedProcess[str]":
         values = {"PATH": str(self.bin), "HOME": str(self.bin), "LOG": str(self.log), **variables}
-        command = ["bash", str(SCRIPT), "k2", str(self.environment)]
+        command = ["bash", str(self.script), "k2", str(self.environment)]
         return subprocess.run(command, env=values, text=True, capture_output=True)
 
     def installs(self) -> "list[str]":

@@ -37,7 +37,7 @@ export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 moe_asr() { "$python" -m moe_asr.cli "$@"; }
 runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 say() { printf '\n== stage %s: %s\n' "$1" "$2"; }
-has_k2() { "$python" -c 'import k2' 2>/dev/null; }
+has_k2() { "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("k2") is None)'; }
 
 systems=(moe)
 overrides=()
@@ -126,7 +126,8 @@ fi
 
 if runs 5; then
   one_core=() # the searches of k2 use threads of their own: one core is what makes the RTF comparable
-  command -v taskset >/dev/null && one_core=(taskset -c 0)
+  core=$("$python" -c 'import os; print(min(os.sched_getaffinity(0)))' 2>/dev/null || true)
+  [ -n "$core" ] && taskset -c "$core" true 2>/dev/null && one_core=(taskset -c "$core")
   for system in "${systems[@]}"; do
     say 5 "decoding: $system"
     dir=$(data_of "$system")

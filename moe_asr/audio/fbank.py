@@ -17,7 +17,7 @@ import numpy as np
 
 from moe_asr.audio.io import as_waveform
 from moe_asr.config import from_dict, to_dict
-from moe_asr.errors import AudioError, ConfigError
+from moe_asr.errors import AudioError, ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +171,11 @@ def make_batch_fbank(options: FbankOptions, device: str = "cpu") -> Fbank:
     if it was asked for by name). Both backends give the same numbers.
     """
     if device != "cpu" and importlib.util.find_spec("kaldifeat") is not None:
-        return make_fbank(replace(options, backend="kaldifeat"), device)
+        try:
+            return make_fbank(replace(options, backend="kaldifeat"), device)
+        except MissingDependencyError:  # installed, but built for another torch
+            if options.backend == "kaldifeat":
+                raise
     return make_fbank(options)
 
 

@@ -49,9 +49,6 @@ def main(argv: list[str] | None = None) -> int:
     except MoeAsrError as error:
         print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `moe-asr info ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 if __name__ == "__main__":

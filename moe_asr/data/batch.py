@@ -1,6 +1,6 @@
 """The unit of training: a padded batch of features with its transcripts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,22 +37,23 @@ class Batch:
 
     def to(self, device: str | torch.device, non_blocking: bool = False) -> "Batch":
         """The same batch with its tensors on ``device``."""
-        return replace(
-            self,
-            features=self.features.to(device, non_blocking=non_blocking),
-            feature_lengths=self.feature_lengths.to(device, non_blocking=non_blocking),
-            targets=self.targets.to(device, non_blocking=non_blocking),
-            target_lengths=self.target_lengths.to(device, non_blocking=non_blocking),
-        )
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; called by torch's DataLoader."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def clone(self) -> "Batch":
+        """A copy with memory of its own."""
+        return self._map(torch.Tensor.clone)
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         return replace(
             self,
-            features=self.features.pin_memory(),
-            feature_lengths=self.feature_lengths.pin_memory(),
-            targets=self.targets.pin_memory(),
-            target_lengths=self.target_lengths.pin_memory(),
+            features=function(self.features),
+            feature_lengths=function(self.feature_lengths),
+            targets=function(self.targets),
+            target_lengths=function(self.target_lengths),
         )
 
 

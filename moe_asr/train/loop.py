@@ -165,7 +165,7 @@ class Trainer:
                     self._show(bar)
                     if self.state.step % self.config.log_interval == 0:
                         self._log(history)
-                    if self._due("valid_interval", valid_minutes):
+                    if self._due("valid_interval", valid_minutes) or self._finished():
                         self._validate(history)
                         self.state.minutes = valid_minutes = (self.clock() - started) / 60.0
                     if self._due("checkpoint_interval", saved_minutes):

@@ -166,7 +166,8 @@ def prepare_training(
     def make_valid() -> Iterable[Batch]:
         batches = cached or loader(dev_cuts, training=False, manifest=str(dev_manifest))
         if not cached and dev_seconds <= CACHED_SECONDS:
-            cached.extend(batches)
+            # copies: what a loader process sends holds open files for as long as it lives
+            cached.extend(batch.clone() for batch in batches)
             return cached
         return batches
 

@@ -164,7 +164,7 @@ def test_resumes_exactly_after_sigkill(inputs, trained, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_saves(inputs, tmp_path, number):
-    """As Ctrl-C, ``timeout`` and slurm send it: to the trainer and its loader process."""
+    """As Ctrl-C and ``timeout`` send it: to the group of the trainer."""
     settings = ["data.num_workers=1", "data.max_duration_seconds=1.5", "data.prefetch_batches=1"]
     settings += ["train.max_steps=100000", "train.valid_interval=100000"]  # 10 batches an epoch
     options = [word for setting in settings for word in ("--set", setting)]
