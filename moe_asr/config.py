@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, Union
 
 from moe_asr.errors import ConfigError
-from moe_asr.files import PathLike, read_yaml
 
 T = TypeVar("T")
 
@@ -56,11 +55,6 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str = "config") -
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain dictionary (lists instead of tuples) that `from_dict` turns back into ``config``."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-
-
-def load_config(cls: type[T], path: PathLike) -> T:
-    """Reads a YAML file into the dataclass ``cls``; every error names the file."""
-    return from_dict(cls, read_yaml(path) or {}, str(path))
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from moe_asr.decode.registry import DecodingMethod, Hypothesis, register
 from moe_asr.errors import DataError
-
-BLANK = 0
+from moe_asr.text.tokenizer import BLANK_ID
 
 
 @dataclass(frozen=True)
@@ -63,4 +62,4 @@ class CtcGreedy(DecodingMethod):
 
 def collapse(labels: Sequence[int]) -> tuple[int, ...]:
     """Frame labels to tokens: merges repetitions, then removes blanks."""
-    return tuple(label for label, _ in groupby(labels) if label != BLANK)
+    return tuple(label for label, _ in groupby(labels) if label != BLANK_ID)

@@ -120,17 +120,6 @@ class K2Search:
         return k2.index_fsa(lattice, restored)
 
 
-def intersect(
-    log_probs: Tensor,
-    lengths: Tensor,
-    graph: DecodingGraph,
-    options: K2SearchOptions = K2SearchOptions(),
-    utterance_ids: Sequence[str] | None = None,
-) -> Any:
-    """`K2Search.intersect` for one batch; keep a `K2Search` for more than one."""
-    return K2Search(graph, options).intersect(log_probs, lengths, utterance_ids)
-
-
 def one_best(lattice: Any) -> list[BestPath | None]:
     """The best path of each lattice of a ``k2.Fsa``; None where there is no path."""
     k2 = import_k2()

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_asr.nn.masks import valid_mask
-
-BLANK, SOS_EOS = 0, 1  # token ids: see moe_asr.text
+from moe_asr.text.tokenizer import BLANK_ID, SOS_EOS_ID
 
 
 @dataclass
@@ -48,7 +47,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
         targets.clamp(min=0),
         lengths.clamp(min=1),
         target_lengths,
-        blank=BLANK,
+        blank=BLANK_ID,
         reduction="none",
     )
     without_frames = torch.where(target_lengths > 0, float("inf"), 0.0).to(losses)
@@ -65,8 +64,8 @@ def add_sos_eos(targets: Tensor, target_lengths: Tensor, reverse: bool) -> "tupl
     if reverse:
         index = target_lengths[:, None] - 1 - torch.arange(longest, device=targets.device)[None, :]
         targets = targets.gather(1, index.clamp(min=0)) if longest else targets
-    tokens = targets.masked_fill(~inside, SOS_EOS)
-    edge = tokens.new_full((num, 1), SOS_EOS)
+    tokens = targets.masked_fill(~inside, SOS_EOS_ID)
+    edge = tokens.new_full((num, 1), SOS_EOS_ID)
     return torch.cat([edge, tokens], 1), torch.cat([tokens, edge], 1)
 
 

@@ -7,27 +7,22 @@ from torch import Tensor, nn
 class GlobalCmvn(nn.Module):
     """(x - mean) * inv_std with fixed statistics, saved as buffers.
 
+    They are the identity until `set`, or a checkpoint, replaces them.
+
     Args:
-        mean, inv_std: (F,) float32; identity when both are None.
         num_features: F.
     """
 
     mean: Tensor
     inv_std: Tensor
 
-    def __init__(
-        self, num_features: int, mean: Tensor | None = None, inv_std: Tensor | None = None
-    ) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("inv_std", torch.ones(num_features))
-        if (mean is None) != (inv_std is None):
-            raise ValueError("give both mean and inv_std, or neither")
-        if mean is not None and inv_std is not None:
-            self.set(mean, inv_std)
 
     def set(self, mean: Tensor, inv_std: Tensor) -> None:
-        """Replaces the statistics; raises ValueError unless both are finite and of shape (F,)."""
+        """Replaces the statistics by (F,) tensors; ValueError unless both are finite and of that shape."""
         values = {
             "mean": torch.as_tensor(mean, dtype=torch.float32),
             "inv_std": torch.as_tensor(inv_std, dtype=torch.float32),

@@ -5,9 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_asr.config import from_dict, load_config, to_dict
+from moe_asr.config import from_dict, to_dict
 from moe_asr.errors import ConfigError
-from moe_asr.files import write_yaml
+from moe_asr.files import read_yaml, write_yaml
 from moe_asr.model.config import ModelConfig
 from moe_asr.nn.masks import DynamicChunk
 
@@ -55,7 +55,7 @@ def test_a_file_says_where_its_mistake_is(tmp_path):
     path = tmp_path / "config.yaml"
     write_yaml(path, {**to_dict(ModelConfig(10)), "num_layer": 3})
     with pytest.raises(ConfigError, match=rf"{path}: unknown key 'num_layer'"):
-        load_config(ModelConfig, path)
+        from_dict(ModelConfig, read_yaml(path), str(path))
 
 
 @pytest.mark.parametrize(
