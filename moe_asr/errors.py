@@ -29,6 +29,10 @@ class GraphError(MoeAsrError, ValueError):
     """A decoding graph or lattice that is malformed or does not fit the model."""
 
 
+class StaleError(MoeAsrError, ValueError):
+    """A built file that is not what its step wrote, or whose inputs have changed since."""
+
+
 class CheckpointError(MoeAsrError, ValueError):
     """A model directory or checkpoint that is damaged or of another architecture."""
 

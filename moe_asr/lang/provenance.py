@@ -1,0 +1,243 @@
+"""Steps that write files and remember what the files came from: nothing stale is ever used.
+
+A directory of built files holds ``provenance.json``: for each step its command, its settings, and the
+SHA-256 of every input and output. `make` does a step again unless all of these are as recorded;
+`verify` refuses outputs that are not what a step wrote, or whose inputs have changed since.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moe_asr.errors import ConfigError, StaleError
+from moe_asr.files import PathLike, read_json, write_json
+
+PROVENANCE_FILE = "provenance.json"
+_FORMAT = 1
+
+
+def make(
+    directory: PathLike,
+    step: str,
+    inputs: Mapping[str, PathLike],
+    outputs: Sequence[str],
+    settings: Mapping[str, Any],
+    build: Callable[[Path], None],
+    version: int = 1,
+    command: str | None = None,
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Makes the files ``outputs`` of ``directory``, unless they are there and up to date.
+
+    Args:
+        directory: made if it is not there.
+        step: a name, unique in the directory.
+        inputs: files, or whole folders, by role (``lexicon``); they are hashed, so a changed one means
+            that the step is done again, and an unchanged one that was only touched does not.
+        outputs: names of files in ``directory``.
+        settings: plain JSON values that decide what comes out, with the inputs.
+        build: writes all of the outputs into the folder that it is given. They move to ``directory`` only
+            when it has returned: an interrupted or failing step leaves the old files alone.
+        version: of the code of the step; raise it when the same inputs would give other outputs.
+        command: the command line that is recorded (default: that of this process).
+        report: is told whether the step was done and, if so, why.
+
+    Returns:
+        Whether the step was done.
+
+    Raises:
+        ConfigError: if an input is not there, or ``provenance.json`` is damaged.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    identity: dict[str, Any] = {
+        "version": version,
+        "settings": json.loads(json.dumps(dict(settings), allow_nan=False)),
+        "inputs": {
+            role: {"path": _recorded_path(path, directory), "sha256": hash_path(path)}
+            for role, path in inputs.items()
+        },
+    }
+    steps = _read(directory)
+    reason = _why_not(steps.get(step), identity, directory, outputs)
+    if reason is None:
+        report(f"{directory.name}/{step}: up to date")
+        return False
+    report(f"{directory.name}/{step}: made ({reason})")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{step}.", dir=directory))
+    try:
+        build(temporary)
+        missing = [name for name in outputs if not (temporary / name).is_file()]
+        assert not missing, f"step {step} did not write {missing}"
+        # an input that changed while the step ran: no telling what the outputs came from
+        for role, path in inputs.items():
+            if hash_path(path) != identity["inputs"][role]["sha256"]:
+                raise StaleError(
+                    f"{path}: changed while step '{step}' was reading it; run it again"
+                )
+        for name in outputs:
+            os.replace(temporary / name, directory / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    steps = _read(directory)
+    steps[step] = {
+        "command": command
+        if command is not None
+        else shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **identity,
+        "outputs": {name: hash_path(directory / name) for name in outputs},
+    }
+    write_json(directory / PROVENANCE_FILE, {"format": _FORMAT, "steps": steps})
+    return True
+
+
+def verify(directory: PathLike, step: str | None = None) -> None:
+    """Raises `StaleError` unless a step's outputs are what it wrote, from its inputs as they are now.
+
+    ``step`` None means every step.
+    """
+    directory = Path(directory)
+    problems = find_stale(directory, step)
+    if problems:
+        raise StaleError(problems[0])
+
+
+def find_stale(directory: PathLike, step: str | None = None) -> list[str]:
+    """Everything that `verify` would object to; `StaleError` if the step was never done."""
+    directory = Path(directory)
+    steps = _read(directory)
+    if step is not None and step not in steps or not steps:
+        near = difflib.get_close_matches(step or "", steps, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        what = f"step '{step}'" if step is not None else "any step"
+        raise StaleError(f"{directory / PROVENANCE_FILE}: no record of {what}{hint}")
+    problems = []
+    for name, record in steps.items():
+        if step is not None and name != step:
+            continue
+        for output, digest in record["outputs"].items():
+            problem = _difference(directory / output, digest)
+            if problem:
+                problems.append(f"{directory / output}: {problem} since step '{name}' wrote it")
+        for role, source in record["inputs"].items():
+            path = directory / source["path"]  # an absolute path stays what it is
+            problem = _difference(path, source["sha256"])
+            if problem:
+                problems.append(
+                    f"{path} ({role}): {problem} since step '{name}' of {directory} read it: "
+                    f"run it again: {record['command']}"
+                )
+    return problems
+
+
+def recorded_inputs(directory: PathLike, step: str) -> dict[str, Path]:
+    """Where the inputs of a step were, by role; `StaleError` if the step was never done."""
+    directory = Path(directory)
+    steps = _read(directory)
+    if step not in steps:
+        raise StaleError(f"{directory / PROVENANCE_FILE}: no record of step '{step}'")
+    return {role: directory / source["path"] for role, source in steps[step]["inputs"].items()}
+
+
+def hash_path(path: PathLike) -> str:
+    """SHA-256 of a file's content, or of the names and contents of all files of a folder.
+
+    Raises:
+        ConfigError: if it is not there or cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            digest = hashlib.sha256()
+            for file in sorted(file for file in path.rglob("*") if file.is_file()):
+                digest.update(f"{file.relative_to(path).as_posix()}\0{hash_path(file)}\n".encode())
+            return digest.hexdigest()
+        with open(path, "rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _recorded_path(path: PathLike, directory: Path) -> str:
+    """Relative where the input lies in the directory itself, which can then be moved."""
+    absolute = Path(path).resolve()
+    try:
+        return absolute.relative_to(directory.resolve()).as_posix()
+    except ValueError:
+        return str(absolute)
+
+
+def _difference(path: Path, digest: str) -> str | None:
+    if not path.exists():
+        return "is gone"
+    return None if hash_path(path) == digest else "has changed"
+
+
+def _why_not(
+    record: Any, identity: Mapping[str, Any], directory: Path, outputs: Sequence[str]
+) -> str | None:
+    """Why a step must be done; None if it need not."""
+    if record is None:
+        return "never made"
+    if record["version"] != identity["version"]:
+        return "the step's code is of another version"
+    if record["settings"] != identity["settings"]:
+        changed = [
+            key
+            for key in {**record["settings"], **identity["settings"]}
+            if record["settings"].get(key) != identity["settings"].get(key)
+        ]
+        return f"another {', '.join(changed)}"
+    before = {role: source["sha256"] for role, source in record["inputs"].items()}
+    now = {role: source["sha256"] for role, source in identity["inputs"].items()}
+    if before != now:
+        changed = [role for role in {**before, **now} if before.get(role) != now.get(role)]
+        return f"changed: {', '.join(changed)}"
+    if set(record["outputs"]) != set(outputs):
+        return "other outputs are wanted"
+    for name, digest in record["outputs"].items():
+        problem = _difference(directory / name, digest)
+        if problem:
+            return f"{name} {problem}"
+    return None
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    """The records of all steps; {} if there is no ``provenance.json``."""
+    path = directory / PROVENANCE_FILE
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ConfigError(f"{path}: not a record of provenance of format {_FORMAT}")
+    steps = content.get("steps")
+    wanted = {"command", "version", "settings", "inputs", "outputs"}
+    if not isinstance(steps, dict) or not all(
+        isinstance(record, dict)
+        and set(record) == wanted
+        and isinstance(record["settings"], dict)
+        and _all_hashes(record["outputs"])
+        and isinstance(record["inputs"], dict)
+        and all(
+            isinstance(source, dict) and set(source) == {"path", "sha256"} and _all_hashes(source)
+            for source in record["inputs"].values()
+        )
+        for record in steps.values()
+    ):
+        raise ConfigError(f"{path}: damaged: expected the steps with {', '.join(sorted(wanted))}")
+    return steps
+
+
+def _all_hashes(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(value, str) for value in values.values())

@@ -1,0 +1,154 @@
+"""Steps: done when anything that decides their outputs has changed, and only then."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moe_asr.errors import ConfigError, MoeAsrError, StaleError
+from moe_asr.lang.provenance import PROVENANCE_FILE, find_stale, make, recorded_inputs, verify
+
+
+class Copying:
+    """A step that copies its input and counts how often it was done."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.source = tmp_path / "source.txt"
+        self.source.write_text("one\n")
+        self.directory = tmp_path / "lang"
+        self.done = 0
+        self.said: list[str] = []
+
+    def build(self, folder: Path) -> None:
+        self.done += 1
+        (folder / "copy.txt").write_text(self.source.read_text())
+
+    def make(self, **changes: Any) -> bool:
+        arguments: dict[str, Any] = {
+            "inputs": {"text": self.source},
+            "outputs": ["copy.txt"],
+            "settings": {"order": 3},
+            "build": self.build,
+            "command": "copy it",
+            "report": self.said.append,
+            **changes,
+        }
+        return make(self.directory, "copy", **arguments)
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Copying:
+    return Copying(tmp_path)
+
+
+def test_done_once(step: Copying) -> None:
+    assert step.make() and not step.make() and step.done == 1
+    step.source.touch()
+    assert not step.make()
+    verify(step.directory)
+    verify(step.directory, "copy")
+    assert recorded_inputs(step.directory, "copy") == {"text": step.source.resolve()}
+    assert "never made" in step.said[0] and "up to date" in step.said[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"settings": {"order": 4}}, "another order"),
+        ({"settings": {"order": 3, "prune": 0.0}}, "another prune"),
+        ({"version": 2}, "another version"),
+    ],
+)
+def test_done_again_for_other_settings(step: Copying, changes: Any, reason: str) -> None:
+    step.make()
+    assert step.make(**changes) and step.done == 2
+    assert reason in step.said[-1]
+
+
+def test_done_again_for_other_files(step: Copying) -> None:
+    step.make()
+    step.source.write_text("two\n")
+    with pytest.raises(StaleError, match=r"source\.txt \(text\): has changed .* copy it"):
+        verify(step.directory)
+    assert step.make() and (step.directory / "copy.txt").read_text() == "two\n"
+    (step.directory / "copy.txt").write_text("edited\n")
+    with pytest.raises(StaleError, match=r"copy\.txt: has changed"):
+        verify(step.directory)
+    assert step.make() and (step.directory / "copy.txt").read_text() == "two\n"
+    (step.directory / "copy.txt").unlink()
+    assert find_stale(step.directory)[0].endswith("is gone since step 'copy' wrote it")
+    assert step.make() and step.done == 4
+    step.source.unlink()
+    with pytest.raises(ConfigError, match=r"source\.txt: cannot be read"):
+        step.make()
+
+
+def test_a_folder_is_an_input(step: Copying, tmp_path: Path) -> None:
+    folder = tmp_path / "bpe"
+    folder.mkdir()
+    (folder / "tokens.txt").write_text("a 0\n")
+    assert step.make(inputs={"tokenizer": folder})
+    assert not step.make(inputs={"tokenizer": folder})
+    (folder / "bpe.model").write_text("")
+    assert step.make(inputs={"tokenizer": folder}) and "changed: tokenizer" in step.said[-1]
+
+
+def test_a_failing_step_leaves_the_old_files(step: Copying) -> None:
+    step.make()
+    step.source.write_text("two\n")
+
+    def fail(folder: Path) -> None:
+        (folder / "copy.txt").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        step.make(build=fail)
+    assert (step.directory / "copy.txt").read_text() == "one\n"
+    assert sorted(path.name for path in step.directory.iterdir()) == ["copy.txt", PROVENANCE_FILE]
+    assert step.make()
+
+
+def test_an_input_that_changes_under_way(step: Copying) -> None:
+    def build(folder: Path) -> None:
+        step.build(folder)
+        step.source.write_text("two\n")
+
+    with pytest.raises(StaleError, match="changed while"):
+        step.make(build=build)
+    assert not (step.directory / "copy.txt").exists()
+
+
+def test_a_directory_can_be_moved(step: Copying, tmp_path: Path) -> None:
+    step.make()
+    make(step.directory, "again", {"copy": step.directory / "copy.txt"}, ["again.txt"], {},
+         lambda folder: (folder / "again.txt").touch())  # fmt: skip
+    moved = step.directory.rename(tmp_path / "moved")
+    verify(moved)
+    (moved / "copy.txt").write_text("edited")
+    assert len(find_stale(moved)) == 2
+
+
+def test_no_record(step: Copying) -> None:
+    step.directory.mkdir()
+    with pytest.raises(StaleError, match="no record of any step"):
+        verify(step.directory)
+    step.make()
+    with pytest.raises(StaleError, match="no record of step 'copi'; did you mean 'copy'"):
+        verify(step.directory, "copi")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "steps": {"copy": {}}}']
+)
+def test_damaged_record(step: Copying, content: str) -> None:
+    step.make()
+    path = step.directory / PROVENANCE_FILE
+    whole = json.loads(path.read_text())
+    path.write_text(content)
+    with pytest.raises(MoeAsrError, match=r"provenance\.json"):
+        step.make()
+    whole["steps"]["copy"]["inputs"]["text"] = "gone"
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match="damaged"):
+        verify(step.directory)
