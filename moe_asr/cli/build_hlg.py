@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes lexicon.txt, words.txt, tokens.txt and HLG.safetensors; prints states and arcs."""
     from moe_asr.fsa.grammar import word_loop
     from moe_asr.fsa.graph_k2 import build_hlg
-    from moe_asr.fsa.lexicon import Lexicon, lexicon_from_tokenizer
+    from moe_asr.text.lexicon import Lexicon, lexicon_from_tokenizer
     from moe_asr.text.normalize import normalize_text
     from moe_asr.text.tokenizer import load_tokenizer
 

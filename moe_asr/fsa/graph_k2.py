@@ -14,7 +14,7 @@ from moe_asr.fsa.epsilon import Arcs, remove_epsilons
 from moe_asr.fsa.grammar import WordLoop
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import arrays_of_k2, drop_words, import_k2, k2_of_arrays
-from moe_asr.fsa.lexicon import BACKOFF, Lexicon, add_disambig_symbols
+from moe_asr.text.lexicon import BACKOFF, Lexicon, add_disambig_symbols
 from moe_asr.text.symbol_table import SymbolTable
 
 Arc = tuple[int, int, int, int, float]  # source, destination, input label, output label, score

@@ -8,7 +8,7 @@ import pytest
 from moe_asr.cli.main import main
 from moe_asr.evaluate.wer import read_transcripts, score
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.fsa.lexicon import Lexicon
+from moe_asr.text.lexicon import Lexicon
 from moe_asr.text.symbol_table import SymbolTable
 from tests.decode.conftest import TEXTS, Workplace
 

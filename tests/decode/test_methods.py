@@ -17,7 +17,7 @@ from moe_asr.decode.registry import (
 from moe_asr.errors import ConfigError, DataError, GraphError
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.fsa.lexicon import lexicon_from_tokenizer
+from moe_asr.text.lexicon import lexicon_from_tokenizer
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import CharTokenizer
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.fsa.lexicon import Lexicon, Pronunciation
+from moe_asr.text.lexicon import Lexicon, Pronunciation
 
 Scores = dict[tuple[tuple[int, ...], tuple[str, ...]], float]  # (labels, words) -> best score
 

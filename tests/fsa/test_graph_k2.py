@@ -15,7 +15,7 @@ from moe_asr.fsa.draw import k2_to_dot, write_drawing
 from moe_asr.fsa.grammar import WordLoop, word_loop
 from moe_asr.fsa.graph_k2 import build_hlg, lexicon_fst
 from moe_asr.fsa.k2_module import import_k2
-from moe_asr.fsa.lexicon import Lexicon, Pronunciation
+from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
 from tests.fsa.references import brute_force, graph_paths, random_lexicon
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from moe_asr.errors import DataError, GraphError
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph_k2 import build_hlg
-from moe_asr.fsa.lexicon import Lexicon, Pronunciation
 from moe_asr.fsa.search_k2 import K2Search, K2SearchOptions, one_best
+from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
 from tests.fsa.references import brute_force, random_lexicon
 

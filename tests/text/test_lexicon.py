@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_asr.errors import TextError
-from moe_asr.fsa.lexicon import Lexicon, Pronunciation, add_disambig_symbols, lexicon_from_tokenizer
+from moe_asr.text.lexicon import (
+    Lexicon,
+    Pronunciation,
+    add_disambig_symbols,
+    lexicon_from_tokenizer,
+)
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import CharTokenizer
 from tests.fsa.references import random_lexicon
