@@ -23,12 +23,14 @@ class K2SearchOptions:
         search_beam: a state is dropped if its score is this much below the best of its frame.
         output_beam: an arc of the lattice is dropped if its best path is this much below the best.
         min_active, max_active: states a frame that the beam is adapted to; advisory.
+        graph_scale: multiplies the graph's scores (those of the language model and the lexicon).
     """
 
     search_beam: float = 20.0
     output_beam: float = 8.0
     min_active: int = 30
     max_active: int = 10000
+    graph_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not (self.search_beam > 0 and self.output_beam > 0):
@@ -41,6 +43,8 @@ class K2SearchOptions:
                 "expected 0 <= min_active <= max_active and max_active >= 1, "
                 f"found {self.min_active} and {self.max_active}"
             )
+        if not 0.0 <= self.graph_scale < float("inf"):
+            raise ValueError(f"graph_scale must be finite, 0 or more, found {self.graph_scale}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class BestPath:
     Attributes:
         words: word ids.
         tokens: one token a frame, blanks and repetitions included.
-        score: acoustic and graph scores of the path together, natural log.
+        score: acoustic score and scaled graph score of the path together, natural log.
     """
 
     words: tuple[int, ...]
@@ -78,6 +82,7 @@ class K2Search:
         self.graph = graph
         self.options = options
         fsa = k2.arc_sort(graph.to_k2(device))
+        fsa.scores = fsa.scores * options.graph_scale
         fsa.lm_scores = fsa.scores.clone()  # lattices inherit it: the graph's part of their scores
         self._graphs = k2.create_fsa_vec([fsa])
 

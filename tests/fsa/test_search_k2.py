@@ -1,6 +1,7 @@
 """The k2 search against the best of all paths, and its independence of the batch."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,19 @@ def log_probs_of(*shape: int, scale: float = 2.0) -> torch.Tensor:
 
 @pytest.mark.k2
 @settings(max_examples=30)
-@given(st.integers(0, 10**6))
-def test_best_path_against_enumeration(number: int) -> None:
+@given(st.integers(0, 10**6), st.sampled_from([1.0, 0.5, 3.0]))
+def test_best_path_against_enumeration(number: int, graph_scale: float) -> None:
     rng = random.Random(number)
     torch.manual_seed(number)
     lexicon = random_lexicon(rng, TOKENS[1:])
-    search = search_for(lexicon)
+    search = search_for(lexicon, replace(WIDE, graph_scale=graph_scale))
     lengths = torch.tensor([rng.randint(1, 4) for _ in range(3)])
     log_probs = log_probs_of(3, 4)
     paths = one_best(search.intersect(log_probs, lengths))
     scores_of_words = word_loop(lexicon.words).scores
     for row, length, path in zip(log_probs.double().numpy(), lengths.tolist(), paths, strict=True):
         scored = {
-            key: score + float(row[np.arange(length), list(key[0])].sum())
+            key: graph_scale * score + float(row[np.arange(length), list(key[0])].sum())
             for key, score in brute_force(lexicon, scores_of_words, TOKENS, length).items()
         }
         best = max(scored.values())
@@ -145,8 +146,10 @@ def test_only_an_hlg_can_be_searched(requires_k2: Any) -> None:
         {"min_active": -1},
         {"max_active": 0, "min_active": 0},
         {"min_active": 100, "max_active": 10},
+        {"graph_scale": -0.5},
+        {"graph_scale": float("nan")},
     ],
 )
 def test_options_out_of_range(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected|positive"):
+    with pytest.raises(ValueError, match="expected|positive|graph_scale"):
         K2SearchOptions(**values)
