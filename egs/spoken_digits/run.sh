@@ -13,7 +13,7 @@
 # Strings and training are kept and continued; the other stages are quick and done again.
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$recipe/../.." && pwd)
+source "$recipe/../run_lib.sh"
 
 stage=0 stop_stage=6 size=full exp=$root/exp/spoken_digits leave_out="" corpus=()
 while [ $# -gt 0 ]; do
@@ -24,21 +24,10 @@ while [ $# -gt 0 ]; do
     --leave-out) leave_out=$2; shift 2 ;;
     --synthetic) corpus=(--synthetic); shift ;;
     --demo | --tiny) size=${1#--}; shift ;;
-    -h | --help) sed -n '2,13p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
     *) echo "run.sh: unknown option '$1' (see --help)" >&2; exit 2 ;;
   esac
 done
-python=${PYTHON:-}
-if [ -z "$python" ]; then
-  python=python
-  [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python
-fi
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-moe_asr() { "$python" -m moe_asr.cli "$@"; }
-runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
-say() { printf '\n== stage %s: %s\n' "$1" "$2"; }
-has_k2() { "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("k2") is None)'; }
-
 systems=(moe)
 overrides=()
 strings=(--num-train 6000 --num-dev 240 --num-test 400)
@@ -125,15 +114,12 @@ if runs 4; then
 fi
 
 if runs 5; then
-  one_core=() # the searches of k2 use threads of their own: one core is what makes the RTF comparable
-  core=$("$python" -c 'import os; print(min(os.sched_getaffinity(0)))' 2>/dev/null || true)
-  [ -n "$core" ] && taskset -c "$core" true 2>/dev/null && one_core=(taskset -c "$core")
   for system in "${systems[@]}"; do
     say 5 "decoding: $system"
     dir=$(data_of "$system")
     methods=(--method ctc_greedy)
     has_k2 && methods+=(--method one_best --graph "$dir/graph/HLG.safetensors")
-    "${one_core[@]}" "$python" -m moe_asr.cli decode --model "$work/$system/model" \
+    on_one_core "$python" -m moe_asr.cli decode --model "$work/$system/model" \
       --output "$work/$system/decode" --manifest "$dir/cuts_test.jsonl.gz" "${methods[@]}" \
       --mode full --mode chunk16 --streaming --threads 1
   done
