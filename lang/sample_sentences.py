@@ -12,7 +12,7 @@ from tqdm import tqdm
 from moe_asr.cli.script import run_script
 from moe_asr.files import read_text, write_text
 from moe_asr.fsa.grammar_parser import read_grammar
-from moe_asr.fsa.grammar_sampler import iterate_distinct
+from moe_asr.fsa.grammar_sampler import iterate_sentences
 
 
 def positive(text: str) -> int:
@@ -41,7 +41,7 @@ def main() -> None:
     exclude = {
         " ".join(line.split()) for path in args.exclude for line in read_text(path).split("\n")
     }
-    sentences = iterate_distinct(grammar, random.Random(args.seed), exclude, args.distinct)
+    sentences = iterate_sentences(grammar, random.Random(args.seed), args.distinct, exclude)
     chosen = itertools.islice(sentences, args.num)
     bar = tqdm(chosen, total=args.num, unit="sentence", disable=args.num < 100_000)
     text = "".join(f"{sentence}\n" for sentence in bar)

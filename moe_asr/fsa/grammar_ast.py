@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from moe_asr.errors import TextError
 
 MAX_DEPTH = 200  # of nodes inside nodes, references followed: Python's stack holds about 1000 calls
+MIN_PROBABILITY = 1e-12  # of a choice
 DEFAULT_PROBABILITY = 0.5  # of an optional part, and of going on with a repetition without bound
 _RESERVED = re.compile(r"<[^\s]*>|#\d+")
 RULE_NAME = re.compile(r"\w[\w.-]*")
@@ -52,8 +53,11 @@ class Word:
     at: Position = field(default=Position(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.text or any(char.isspace() or char == "\ufeff" for char in self.text):
-            raise error_at(self.at, f"a word cannot be empty or hold whitespace: {self.text!r}")
+        if not self.text or any(char.isspace() or char in '\ufeff"' for char in self.text):
+            raise error_at(
+                self.at,
+                f"a word cannot be empty or hold whitespace, quotes or a BOM: {self.text!r}",
+            )
         if _RESERVED.fullmatch(self.text):
             raise error_at(self.at, f"'{self.text}' is reserved and cannot be a word of a grammar")
 
@@ -80,27 +84,30 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several nodes, with probability proportional to its weight.
+    """One of two or more nodes, with probability proportional to its weight.
 
     Attributes:
         weights: as many as there are branches, each above 0.
-        listed: the branches came from a list file.
     """
 
     branches: tuple["Node", ...]
     weights: tuple[float, ...]
     at: Position = field(default=Position(), compare=False, repr=False)
-    listed: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.branches or len(self.weights) != len(self.branches):
+        count = len(self.branches)
+        if count < 2 or len(self.weights) != count:
             raise error_at(
-                self.at, f"{len(self.branches)} branches with {len(self.weights)} weights"
+                self.at, f"a choice of {count} branches with {len(self.weights)} weights"
             )
         for weight in self.weights:
             check_weight(weight, self.at)
-        if not math.isfinite(sum(self.weights)):
-            raise error_at(self.at, "the sum of the weights is not finite")
+        if not min(self.weights) / sum(self.weights) >= MIN_PROBABILITY:
+            raise error_at(
+                self.at,
+                f"the weight {min(self.weights):g} is too small beside the others, which sum to "
+                f"{sum(self.weights):g}: a probability is {MIN_PROBABILITY:g} or more",
+            )
 
     @cached_property
     def probabilities(self) -> tuple[float, ...]:
@@ -168,7 +175,7 @@ class Repeat:
         return (self.most - count) / (self.most - count + 1)
 
 
-Node = Union[Word, Reference, Sequence, Choice, Maybe, Repeat]
+Node = Word | Reference | Sequence | Choice | Maybe | Repeat
 
 
 def check_weight(weight: float, at: Position) -> None:
@@ -179,7 +186,7 @@ def check_weight(weight: float, at: Position) -> None:
 
 def check_probability(probability: float, at: Position) -> None:
     """Raises unless it leaves both ways open."""
-    if not 0.0 < probability < 1.0:
+    if not MIN_PROBABILITY <= probability <= 1.0 - MIN_PROBABILITY:
         raise error_at(
             at, f"a probability must lie between 0 and 1, both excluded, found {probability:g}"
         )

@@ -22,6 +22,7 @@ from moe_asr.fsa.grammar_ast import (
     Word,
     check_weight,
     error_at,
+    nearest,
 )
 
 _MAX_BRACKETS = 60  # inside one another, in one rule
@@ -97,7 +98,8 @@ def _grammar(text: str, source: str, folder: Path, gathered: _Gathered) -> Gramm
             f"{source}: no start rule: expected '@start <{next(reversed(rules))}>;' or the like"
         )
     if start.name not in rules:  # said here, where the position of @start is known
-        Grammar(next(iter(rules)), {**rules, "": Rule("", start)})
+        hint = nearest(f"<{start.name}>", [f"<{name}>" for name in rules])
+        raise error_at(start.at, f"no rule <{start.name}>{hint}")
     grammar = Grammar(start.name, rules, files=tuple(gathered.files))
     used = set(grammar.reachable())
     warnings = tuple(
@@ -124,31 +126,27 @@ class _Parser:
         self.gathered = gathered
         self.tokens = self._split(text)
         self.next = 0
-        self.open: list[_Token] = []  # brackets
+        self.depth = 0  # of brackets
 
     def _split(self, text: str) -> list[_Token]:
-        ends = [match.end() for match in re.finditer("\n", text)]
+        starts = [0, *(match.end() for match in re.finditer("\n", text))]  # of lines
         tokens = []
         position = 0
-
-        def where() -> Position:
-            line = bisect.bisect_right(ends, position)
-            return Position(self.source, line + 1, position - ([0] + ends)[line] + 1)
-
         if text.startswith("\ufeff"):
-            raise error_at(where(), "a byte order mark; save the file as UTF-8 without it")
-        starts = [0, *ends]
-        while position < len(text):
+            at = Position(self.source)
+            raise error_at(at, "a byte order mark; save the file as UTF-8 without it")
+        while position <= len(text):
+            line = bisect.bisect_right(starts, position)
+            at = Position(self.source, line, position - starts[line - 1] + 1)
+            if position == len(text):
+                tokens.append(_Token("end", "the end of the file", at))
+                break
             match = _TOKEN.match(text, position)
-            line = bisect.bisect_right(ends, position)
-            at = Position(self.source, line + 1, position - starts[line] + 1)
             if match is None:
-                stray = text[position]
-                raise error_at(at, _STRAY.get(stray, f"unexpected {stray!r}"))
+                raise error_at(at, _STRAY[text[position]])
             if match.lastgroup != "space":
                 tokens.append(_Token(str(match.lastgroup), match[0], at))
             position = match.end()
-        tokens.append(_Token("end", "the end of the file", where()))
         return tokens
 
     @property
@@ -259,9 +257,14 @@ class _Parser:
             )
         if self.token.kind == "directive" or self.token.text == "=":
             raise error_at(self.token.at, f"missing ';' before {_shown(self.token)}")
-        if self.token.kind in ("bounds", "probability") or self.token.text in ("*", "+"):
+        if self.token.kind == "probability":
             raise error_at(
-                self.token.at, f"'{self.token.text}' must follow what it is about, only one at a time"
+                self.token.at, f"'{self.token.text}': a probability follows ']' or a repetition"
+            )
+        if self.token.kind == "bounds" or self.token.text in ("*", "+"):
+            raise error_at(
+                self.token.at,
+                f"'{self.token.text}' must follow a word, a rule or a bracket, and only one of them can",
             )
         if not items:
             raise error_at(at, f"empty alternative: expected words before {_shown(self.token)}")
@@ -289,14 +292,14 @@ class _Parser:
 
     def _bracket(self) -> Node:
         opened = self.take()
-        self.open.append(opened)
-        if len(self.open) > _MAX_BRACKETS:
+        self.depth += 1
+        if self.depth > _MAX_BRACKETS:
             raise error_at(opened.at, f"more than {_MAX_BRACKETS} brackets inside one another")
         node = self._alternatives(opened)
         if self.token.text != _CLOSING[opened.text]:
             raise error_at(opened.at, f"'{opened.text}' is not closed before {_shown(self.token)}")
         self.take()
-        self.open.pop()
+        self.depth -= 1
         if opened.text == "(":
             return node
         if self.token.kind == "probability":
@@ -312,7 +315,9 @@ class _Parser:
         elif token.kind == "bounds":
             match = _BOUNDS.fullmatch(token.text)
             if match is None:
-                raise error_at(token.at, f"expected bounds as in {{2,5}} or {{2,}}, found {token.text}")
+                raise error_at(
+                    token.at, f"expected bounds as in {{2,5}} or {{2,}}, found {token.text}"
+                )
             least = int(match[1])
             most = int(match[3]) if match[3] else None if match[2] else least
         else:
@@ -340,9 +345,10 @@ class _Parser:
         return _parse_list(text, str(path), token.at)
 
 
-def _parse_list(text: str, source: str, at: Position) -> Choice:
+def _parse_list(text: str, source: str, at: Position) -> Node:
     """A phrase a line, perhaps a tab and its weight; blank lines and ``//`` lines are skipped."""
-    weights, branches = [], []
+    weights: list[float] = []
+    branches: list[Node] = []
     line_of: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("//"):
@@ -362,7 +368,7 @@ def _parse_list(text: str, source: str, at: Position) -> Choice:
         weights.append(weight)
     if not branches:
         raise error_at(Position(source), f"empty: expected a phrase a line (used at {at})")
-    return Choice(tuple(branches), tuple(weights), at, listed=True)
+    return branches[0] if len(branches) == 1 else Choice(tuple(branches), tuple(weights), at)
 
 
 def _words(phrase: str, at: Position) -> list[Word]:

@@ -28,8 +28,8 @@ class SampledPath(NamedTuple):
     score: float
 
 
-def iterate_sentences(grammar: Grammar, rng: random.Random) -> Iterator[tuple[str, ...]]:
-    """Sentences without end, each drawn with its probability, independently."""
+def iterate_words(grammar: Grammar, rng: random.Random) -> Iterator[tuple[str, ...]]:
+    """Sentences without end, each drawn with its probability, independently; some may be empty."""
     start = grammar.rules[grammar.start].body
     while True:
         words: list[str] = []
@@ -59,31 +59,33 @@ def _say(node: Node, grammar: Grammar, rng: random.Random, words: list[str]) -> 
             count += 1
 
 
-def iterate_distinct(
-    grammar: Grammar, rng: random.Random, exclude: Collection[str] = (), distinct: bool = True
+def iterate_sentences(
+    grammar: Grammar, rng: random.Random, distinct: bool = False, exclude: Collection[str] = ()
 ) -> Iterator[str]:
-    """Sentences as text, without those of ``exclude``, and none twice if ``distinct``.
+    """Sentences without end, words separated by spaces; the empty sentence is left out.
 
-    The empty sentence is left out.
+    Args:
+        distinct: none comes twice. The more come, the less likely are those that are left.
+        exclude: sentences that are not wanted.
 
     Raises:
-        GraphError: if 100,000 draws in a row bring nothing new: the grammar has few other sentences.
+        GraphError: if 100,000 draws in a row bring none that is wanted: there are hardly any left.
     """
-    seen = {"", *exclude}
+    unwanted = {"", *exclude}
     rejected = 0
-    for words in iterate_sentences(grammar, rng):
+    for words in iterate_words(grammar, rng):
         sentence = " ".join(words)
-        if sentence in seen:
+        if sentence in unwanted:
             rejected += 1
             if rejected == _MAX_REJECTED:
                 raise GraphError(
-                    f"{_MAX_REJECTED} sentences in a row were excluded or drawn before: "
-                    "the grammar has hardly any others"
+                    f"the grammar has hardly any other sentences: {_MAX_REJECTED:,} in a row were "
+                    "excluded, empty or drawn before"
                 )
             continue
         rejected = 0
         if distinct:
-            seen.add(sentence)
+            unwanted.add(sentence)
         yield sentence
 
 
@@ -94,16 +96,8 @@ def sample_sentences(
     distinct: bool = False,
     exclude: Collection[str] = (),
 ) -> list[str]:
-    """``num`` sentences, words separated by spaces, each drawn with its probability.
-
-    Args:
-        distinct: none twice; they are then the first ``num`` distinct ones of a longer sample.
-        exclude: sentences that are not wanted.
-
-    Raises:
-        GraphError: if the grammar has too few sentences (see `iterate_distinct`).
-    """
-    return list(itertools.islice(iterate_distinct(grammar, rng, exclude, distinct), num))
+    """The first ``num`` of `iterate_sentences`."""
+    return list(itertools.islice(iterate_sentences(grammar, rng, distinct, exclude), num))
 
 
 def sample_paths(fst: Fst, num: int, rng: random.Random) -> list[SampledPath]:
@@ -120,7 +114,8 @@ def sample_paths(fst: Fst, num: int, rng: random.Random) -> list[SampledPath]:
     ways: dict[int, np.ndarray] = {}  # sums of the first probabilities; the last is of ending there
     paths = []
     for _ in range(num):
-        state, words, score = 0, [], 0.0
+        state, score = 0, 0.0
+        words: list[int] = []
         for _ in range(_MAX_PATH):
             begin, end = splits[state], splits[state + 1]
             if state not in ways:
