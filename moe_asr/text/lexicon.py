@@ -5,7 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from moe_asr.errors import TextError
 from moe_asr.files import PathLike, write_text
@@ -53,8 +53,9 @@ class Pronunciation:
 
     def __post_init__(self) -> None:
         check_word(self.word)
-        for token in self.tokens:
-            _check_symbol(token, "token")
+        if not all(map(_is_symbol, self.tokens)):
+            for token in self.tokens:
+                _check_symbol(token, "token")
         if not self.tokens:
             raise TextError(f"word '{self.word}' has an empty pronunciation")
         if not (math.isfinite(self.log_prob) and self.log_prob <= 0.0):
@@ -64,7 +65,7 @@ class Pronunciation:
 
 
 class Lexicon:
-    """Words with their pronunciations, in order; a word may have several.
+    """Words with their pronunciations, in order; a word may have several. It is not to be changed.
 
     Raises:
         TextError: if there are none, or one is given twice.
@@ -108,14 +109,34 @@ class Lexicon:
         """The pronunciations of ``word``; `KeyError` if it has none."""
         return list(self._by_word[word])
 
+    @cached_property
+    def _disambiguated(self) -> tuple[list[tuple[str, ...]], int]:
+        count = Counter(entry.tokens for entry in self.pronunciations)
+        beginnings = {
+            entry.tokens[:length]
+            for entry in self.pronunciations
+            for length in range(1, len(entry.tokens))
+        }
+        last_used: dict[tuple[str, ...], int] = defaultdict(int)
+        disambiguated: list[tuple[str, ...]] = []
+        for entry in self.pronunciations:
+            tokens = entry.tokens
+            if count[tokens] > 1 or tokens in beginnings:
+                last_used[tokens] += 1
+                disambiguated.append((*tokens, f"#{last_used[tokens]}"))
+            else:
+                disambiguated.append(tokens)
+        return disambiguated, max(last_used.values(), default=0)
+
     def word_table(self) -> SymbolTable:
         """``<eps>`` as 0, the words from 1, and ``#0`` last."""
         return SymbolTable([EPSILON, *self.words, BACKOFF])
 
     def check_tokens(self, tokens: SymbolTable) -> None:
         """Raises `TextError` naming the first word that has a token not in ``tokens``."""
+        known = set(tokens)
         for entry in self.pronunciations:
-            _check_tokens(entry, tokens)
+            _check_tokens(entry, known, tokens.source)
 
     def lines(
         self, probabilities: bool = False, tokens: Sequence[tuple[str, ...]] | None = None
@@ -155,6 +176,7 @@ class Lexicon:
                 of the same pronunciation, a probability not in (0, 1], a token not in ``tokens``, a
                 word that is not normalised, or text that is not UTF-8.
         """
+        known = None if tokens is None else set(tokens)
         entries: list[Pronunciation] = []
         line_of: dict[tuple[str, tuple[str, ...]], int] = {}
         for number, line in enumerate(read_lines(path), start=1):
@@ -162,8 +184,8 @@ class Lexicon:
                 continue
             try:
                 entry = _parse_line(line.split(), probabilities)
-                if tokens is not None:
-                    _check_tokens(entry, tokens)
+                if known is not None and tokens is not None:
+                    _check_tokens(entry, known, tokens.source)
             except TextError as error:
                 raise TextError(f"{path}:{number}: {error}") from error
             first = line_of.setdefault((entry.word, entry.tokens), number)
@@ -231,22 +253,12 @@ def add_disambig_symbols(lexicon: Lexicon) -> tuple[list[tuple[str, ...]], int]:
         The tokens of every entry, in the lexicon's order, with their symbol if they got one; and
         the highest number used (0 if none).
     """
-    count = Counter(entry.tokens for entry in lexicon.pronunciations)
-    beginnings = {
-        entry.tokens[:length]
-        for entry in lexicon.pronunciations
-        for length in range(1, len(entry.tokens))
-    }
-    last_used: dict[tuple[str, ...], int] = defaultdict(int)
-    disambiguated: list[tuple[str, ...]] = []
-    for entry in lexicon.pronunciations:
-        tokens = entry.tokens
-        if count[tokens] > 1 or tokens in beginnings:
-            last_used[tokens] += 1
-            disambiguated.append((*tokens, f"#{last_used[tokens]}"))
-        else:
-            disambiguated.append(tokens)
-    return disambiguated, max(last_used.values(), default=0)
+    return lexicon._disambiguated
+
+
+@lru_cache(maxsize=1 << 16)  # tokens are few and come again and again
+def _is_symbol(symbol: str) -> bool:
+    return bool(symbol) and not _WHITESPACE.search(symbol) and not is_reserved(symbol)
 
 
 def _check_symbol(symbol: str, kind: str) -> None:
@@ -256,12 +268,12 @@ def _check_symbol(symbol: str, kind: str) -> None:
         raise TextError(f"'{symbol}' is reserved and cannot be a {kind} of a lexicon")
 
 
-def _check_tokens(entry: Pronunciation, tokens: SymbolTable) -> None:
-    for token in entry.tokens:
-        if token not in tokens:
-            raise TextError(
-                f"word '{entry.word}': token '{token}' is not in the token table ({tokens.source})"
-            )
+def _check_tokens(entry: Pronunciation, known: set[str], source: str) -> None:
+    if not known.issuperset(entry.tokens):
+        token = next(token for token in entry.tokens if token not in known)
+        raise TextError(
+            f"word '{entry.word}': token '{token}' is not in the token table ({source})"
+        )
 
 
 def _probability(entry: Pronunciation) -> str:

@@ -47,6 +47,14 @@ def tokenizer_kinds() -> list[str]:
     return list(_REGISTRY)
 
 
+def tokenizer_class(kind: str) -> type["Tokenizer"]:
+    """The class of a kind; `ConfigError` if there is none."""
+    kinds = tokenizer_kinds()
+    if kind not in kinds:
+        raise ConfigError(f"kind is {kind!r}; expected one of {', '.join(kinds)}")
+    return _REGISTRY[kind]
+
+
 class Tokenizer(ABC):
     """Turns text into token ids and back.
 
@@ -157,10 +165,11 @@ def load_tokenizer(directory: PathLike) -> Tokenizer:
     if not isinstance(settings, dict) or "kind" not in settings:
         raise TextError(f"{path}: expected a mapping with the key 'kind', found {settings!r}")
     kind = settings.pop("kind")
-    if kind not in tokenizer_kinds():
-        kinds = ", ".join(tokenizer_kinds())
-        raise TextError(f"{path}: kind is {kind!r}; expected one of {kinds}")
-    return _REGISTRY[kind].from_dir(Path(directory), settings)
+    try:
+        cls = tokenizer_class(kind)
+    except ConfigError as error:
+        raise TextError(f"{path}: {error}") from error
+    return cls.from_dir(Path(directory), settings)
 
 
 @register_tokenizer("char")
