@@ -38,6 +38,21 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sort_safetensors_header(path: PathLike) -> None:
+    """Puts a safetensors file's header in order: the library writes its metadata in a random one.
+
+    Afterwards the same tensors and metadata are the same bytes, and have one hash.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        content = text.encode("utf-8").ljust(length)
+        assert len(content) == length, f"{path}: header of {length} bytes became {len(content)}"
+        file.seek(8)
+        file.write(content)
+
+
 def write_text(path: PathLike, text: str) -> None:
     """Writes ``text`` to ``path`` atomically, in UTF-8."""
     with atomic_path(path) as temporary:

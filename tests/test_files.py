@@ -3,10 +3,20 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from moe_asr.errors import ConfigError
-from moe_asr.files import atomic_path, read_json, read_yaml, write_json, write_text
+from moe_asr.files import (
+    atomic_path,
+    read_json,
+    read_yaml,
+    sort_safetensors_header,
+    write_json,
+    write_text,
+)
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -17,6 +27,22 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError("disk full, say")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["state.txt"]
+
+
+def test_safetensors_of_the_same_content_are_the_same_bytes(tmp_path: Path) -> None:
+    metadata = {key: f'"é\n\x01\u2028{key}\\' for key in "abcdefgh"}
+    arrays = {"x": np.arange(3), "y": np.zeros((2, 2), np.float32)}
+    written = set()
+    for attempt in range(8):
+        path = tmp_path / f"{attempt}.safetensors"
+        save_file(arrays, str(path), metadata=metadata)
+        sort_safetensors_header(path)
+        written.add(path.read_bytes())
+        with safe_open(str(path), framework="np") as file:
+            assert file.metadata() == metadata
+            for name, array in arrays.items():
+                assert (file.get_tensor(name) == array).all()
+    assert len(written) == 1
 
 
 def test_reader_never_sees_a_part(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ if runs 1; then
   for system in "${systems[@]}"; do
     [ "$system" = dense ] && continue
     dir=$(data_of "$system")
-    moe_asr train-bpe --manifest "$dir/cuts_train.jsonl.gz" --vocab-size 40 --output "$dir/bpe"
+    lang train_tokenizer --kind bpe --vocab-size 40 \
+      --manifest "$dir/cuts_train.jsonl.gz" --output "$dir/bpe"
     moe_asr compute-cmvn --manifest "$dir/cuts_train.jsonl.gz" --max-cuts 1000 \
       --features "$recipe/conf/moe.yaml" --output "$dir/cmvn.json"
   done

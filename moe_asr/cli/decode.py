@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     results: dict[str, dict[str, Any]] = {}
     for mode in modes:
         decoded = decode_cuts(loaded, cuts, methods, mode, args.streaming, args.max_batch_seconds)
-        results[mode.name] = evaluate_run(decoded, references, args.output / mode.name)
+        results[mode.name] = evaluate_run(
+            decoded, references, args.output / mode.name, loaded.tokenizer
+        )
     write_json(args.output / "results.json", results)
     print(format_table(results))
     print(f"written: {args.output / 'results.json'}")

@@ -14,7 +14,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.prepare_digits",
         "make connected digit strings from recordings",
     ),
-    "train-bpe": ("moe_asr.cli.train_bpe", "train a sentencepiece tokenizer on transcripts"),
     "compute-cmvn": (
         "moe_asr.cli.compute_cmvn",
         "global mean and variance of a manifest's features",

@@ -23,6 +23,12 @@ class CtcGreedy(DecodingMethod):
 
     options_type = GreedyOptions
 
+    @property
+    def unit(self) -> str:
+        """Words, if the tokens spell them."""
+        tokenizer = self.resources.tokenizer
+        return "word" if tokenizer.spells_words else tokenizer.kind
+
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
     ) -> list[Hypothesis]:

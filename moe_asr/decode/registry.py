@@ -73,6 +73,11 @@ class DecodingMethod(ABC):
         self.resources = resources
         self.options = options
 
+    @property
+    def unit(self) -> str:
+        """What the texts of its hypotheses are made of: ``word``, or the tokenizer's tokens (``phone``)."""
+        return "word"
+
     @abstractmethod
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]

@@ -68,6 +68,7 @@ class DecodingRun:
         feature_seconds, encoder_seconds: wall time of the steps that all methods share; audio has
             been read and resampled before.
         search_seconds: wall time by method.
+        units: by method, what its texts are made of (`DecodingMethod.unit`).
     """
 
     hypotheses: dict[str, dict[str, Hypothesis]]
@@ -75,6 +76,7 @@ class DecodingRun:
     feature_seconds: float = 0.0
     encoder_seconds: float = 0.0
     search_seconds: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
     def rtf(self, method: str) -> float:
         """Real-time factor: features, encoder and the search of ``method``, over the audio."""
@@ -115,6 +117,7 @@ def decode_cuts(
     _check_ids(cuts)
     run = DecodingRun({method.name: {} for method in methods})
     run.search_seconds = {method.name: 0.0 for method in methods}
+    run.units = {method.name: method.unit for method in methods}
     network, device = loaded.model, loaded.model.device
     fbank = make_batch_fbank(loaded.fbank_options, str(device))
     with tqdm(total=len(cuts), desc=mode.name, unit="utt", disable=not progress) as bar:

@@ -60,18 +60,22 @@ class WerReport:
     total: ErrorCounts
     utterances: dict[str, UtteranceScore]
 
-    def write(self, path: PathLike) -> None:
-        """Writes totals, then the alignment of each utterance, as text."""
+    def write(self, path: PathLike, unit: str = "word") -> None:
+        """Writes totals, then the alignment of each utterance, as text.
+
+        ``unit`` is what was scored, if it was not words (``phone``); the rate is one of those then.
+        """
+        name = "WER" if unit == "word" else f"{unit} error rate"
         total = self.total
         wrong = sum(score.counts.errors > 0 for score in self.utterances.values())
         lines = [
-            f"WER {total.wer:.2f} %: {total.errors} errors in {total.reference_length} words "
+            f"{name} {total.wer:.2f} %: {total.errors} errors in {total.reference_length} {unit}s "
             f"({total.substitutions} substitutions, {total.deletions} deletions, "
             f"{total.insertions} insertions); {wrong} of {len(self.utterances)} utterances "
             "have errors"
         ]
         for name, score in self.utterances.items():
-            lines += ["", *format_alignment(name, score)]
+            lines += ["", *format_alignment(name, score, unit)]
         write_text(path, "\n".join(lines) + "\n")
 
 
@@ -130,7 +134,7 @@ def score(
     return WerReport(total, utterances)
 
 
-def format_alignment(name: str, score: UtteranceScore) -> list[str]:
+def format_alignment(name: str, score: UtteranceScore, unit: str = "word") -> list[str]:
     """Lines of a readable alignment: reference, hypothesis, and S, D or I under an error."""
     columns: list[tuple[str, str, str]] = []
     for reference, hypothesis in score.alignment:
@@ -141,7 +145,7 @@ def format_alignment(name: str, score: UtteranceScore) -> list[str]:
     counts = score.counts
     lines = [
         f"{name}: {counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins, "
-        f"{counts.reference_length} words"
+        f"{counts.reference_length} {unit}s"
     ]
     for title, row in (("ref", 0), ("hyp", 1), ("err", 2)):
         cells = [column[row].ljust(max(map(len, column))) for column in columns]

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from moe_asr.errors import GraphError
-from moe_asr.files import PathLike, atomic_path
+from moe_asr.files import PathLike, atomic_path, sort_safetensors_header
 
 _FORMAT, _VERSION = "moe_asr.fst", 1
 _ARC_DTYPES = {
@@ -174,6 +174,7 @@ class Fst:
         header = {"format": _FORMAT, "version": str(_VERSION), "metadata": text}
         with atomic_path(path) as temporary:
             save_file(arrays, str(temporary), metadata=header)
+            sort_safetensors_header(temporary)
 
     @classmethod
     def load(cls, path: PathLike) -> tuple["Fst", dict[str, Any]]:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from moe_asr.errors import GraphError, TextError
-from moe_asr.files import PathLike, atomic_path
+from moe_asr.files import PathLike, atomic_path, sort_safetensors_header
 from moe_asr.fsa.k2_module import arrays_of_k2, k2_of_arrays
 from moe_asr.text.symbol_table import SymbolTable
 
@@ -194,6 +194,7 @@ class DecodingGraph:
                 str(temporary),
                 metadata={"format": _FORMAT, "version": str(_VERSION), "header": text},
             )
+            sort_safetensors_header(temporary)
 
     @classmethod
     def load(cls, path: PathLike) -> "DecodingGraph":

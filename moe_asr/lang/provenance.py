@@ -2,7 +2,8 @@
 
 A directory of built files holds ``provenance.json``: for each step its command, its settings, and the
 SHA-256 of every input and output. `make` does a step again unless all of these are as recorded;
-`verify` refuses outputs that are not what a step wrote, or whose inputs have changed since.
+`verify` refuses outputs that are not what a step wrote, or whose inputs have changed since; `make`
+refuses such outputs of other steps as its inputs.
 """
 
 import difflib
@@ -41,8 +42,10 @@ def make(
         directory: made if it is not there.
         step: a name, unique in the directory.
         inputs: files, or whole folders, by role (``lexicon``); they are hashed, so a changed one means
-            that the step is done again, and an unchanged one that was only touched does not.
-        outputs: names of files in ``directory``.
+            that the step is done again, and an unchanged one that was only touched does not. Those that
+            other steps made must be up to date themselves (`verify_made`).
+        outputs: names of files in ``directory``, folders in them allowed (``tokenizer/tokens.txt``).
+            What the step wrote before under other names is removed.
         settings: plain JSON values that decide what comes out, with the inputs.
         build: writes all of the outputs into the folder that it is given. They move to ``directory`` only
             when it has returned: an interrupted or failing step leaves the old files alone.
@@ -54,9 +57,14 @@ def make(
         Whether the step was done.
 
     Raises:
-        ConfigError: if an input is not there, or ``provenance.json`` is damaged.
+        ConfigError: if an input is not there or is one of the outputs, or ``provenance.json`` is damaged.
+        StaleError: if an input is stale itself, or changes while the step runs.
     """
     directory = Path(directory)
+    for role, path in inputs.items():
+        if Path(path).resolve() in {(directory / name).resolve() for name in outputs}:
+            raise ConfigError(f"{path} ({role}): step '{step}' writes this file and cannot read it")
+        verify_made(path)
     directory.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {
         "version": version,
@@ -84,7 +92,10 @@ def make(
                     f"{path}: changed while step '{step}' was reading it; run it again"
                 )
         for name in outputs:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary / name, directory / name)
+        for name in set(steps.get(step, {}).get("outputs", ())) - set(outputs):
+            (directory / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     steps = _read(directory)
@@ -108,6 +119,22 @@ def verify(directory: PathLike, step: str | None = None) -> None:
     problems = find_stale(directory, step)
     if problems:
         raise StaleError(problems[0])
+
+
+def verify_made(path: PathLike) -> None:
+    """Raises `StaleError` if a step made this file or folder, and `verify` objects to what it made.
+
+    The record is looked for in the folder itself, in that of the file, and in the one above. What no step
+    made is what it is.
+    """
+    path = Path(path).absolute()
+    if (path / PROVENANCE_FILE).is_file():
+        verify(path)
+    for directory in path.parents[:2]:
+        name = path.relative_to(directory).as_posix()
+        for step, record in _read(directory).items():
+            if any(f"{output}/".startswith(f"{name}/") for output in record["outputs"]):
+                verify(directory, step)
 
 
 def find_stale(directory: PathLike, step: str | None = None) -> list[str]:
@@ -141,10 +168,13 @@ def find_stale(directory: PathLike, step: str | None = None) -> list[str]:
 def recorded_inputs(directory: PathLike, step: str) -> dict[str, Path]:
     """Where the inputs of a step were, by role; `StaleError` if the step was never done."""
     directory = Path(directory)
-    steps = _read(directory)
-    if step not in steps:
-        raise StaleError(f"{directory / PROVENANCE_FILE}: no record of step '{step}'")
-    return {role: directory / source["path"] for role, source in steps[step]["inputs"].items()}
+    inputs = _record(directory, step)["inputs"]
+    return {role: directory / source["path"] for role, source in inputs.items()}
+
+
+def recorded_settings(directory: PathLike, step: str) -> dict[str, Any]:
+    """The settings that a step was last done with; `StaleError` if it was never done."""
+    return dict(_record(Path(directory), step)["settings"])
 
 
 def hash_path(path: PathLike) -> str:
@@ -237,6 +267,14 @@ def _read(directory: Path) -> dict[str, Any]:
     ):
         raise ConfigError(f"{path}: damaged: expected the steps with {', '.join(sorted(wanted))}")
     return steps
+
+
+def _record(directory: Path, step: str) -> dict[str, Any]:
+    steps = _read(directory)
+    if step not in steps:
+        raise StaleError(f"{directory / PROVENANCE_FILE}: no record of step '{step}'")
+    record: dict[str, Any] = steps[step]
+    return record
 
 
 def _all_hashes(values: Any) -> bool:

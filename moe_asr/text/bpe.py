@@ -14,7 +14,11 @@ _REFUSED = ("\0", "\N{LOWER FIVE EIGHTHS BLOCK}", BLANK, SOS_EOS)
 
 
 def train_bpe(
-    texts: Iterable[str], vocab_size: int, directory: PathLike, add_dummy_prefix: bool = True
+    texts: Iterable[str],
+    vocab_size: int,
+    directory: PathLike,
+    add_dummy_prefix: bool = True,
+    source: str | None = None,
 ) -> BpeTokenizer:
     """Trains a byte-pair encoding on all of the text and saves it. Deterministic; prints nothing.
 
@@ -23,40 +27,58 @@ def train_bpe(
         vocab_size: number of tokens, the three special ones included.
         directory: where the tokenizer's files go.
         add_dummy_prefix: start every text with ``▁``: a word is spelt alike wherever it stands.
+        source: the file whose lines the texts are, for messages.
 
     Raises:
         TextError: if there is no text, a text has a token or character that cannot be trained on,
             or the text supports fewer tokens or needs more (the message says how many).
     """
-    sentences = []
-    for index, text in enumerate(texts):
-        sentence = normalize_text(text)
-        refused = next((token for token in _REFUSED if token in sentence), None)
-        if refused is not None:
-            raise TextError(f"text {index}: {refused!r} is reserved: {sentence!r}")
-        if any("\ud800" <= char <= "\udfff" for char in sentence):
-            raise TextError(f"text {index}: half a surrogate pair: {sentence!r}")
-        if sentence:
-            sentences.append(sentence)
-    if not sentences:
-        raise TextError("no text to train a byte-pair encoding on")
-    tokenizer = BpeTokenizer(_train(sentences, vocab_size, add_dummy_prefix), "trained BPE")
+    model = train_bpe_model(texts, vocab_size, add_dummy_prefix, source)
+    tokenizer = BpeTokenizer(model, "trained BPE")
     tokenizer.save(directory)
     return tokenizer
 
 
-def _train(sentences: list[str], vocab_size: int, add_dummy_prefix: bool) -> bytes:
+def train_bpe_model(
+    texts: Iterable[str],
+    vocab_size: int,
+    add_dummy_prefix: bool = True,
+    source: str | None = None,
+    num_other: int = 0,
+) -> bytes:
+    """The sentencepiece model that `train_bpe` saves, as bytes.
+
+    ``num_other`` tokens of ``vocab_size`` are not the model's, which has that many fewer.
+    """
+    sentences = []
+    for index, text in enumerate(texts):
+        sentence = normalize_text(text)
+        where = f"text {index}" if source is None else f"{source}:{index + 1}"
+        refused = next((token for token in _REFUSED if token in sentence), None)
+        if refused is not None:
+            raise TextError(f"{where}: {refused!r} is reserved: {sentence!r}")
+        if any("\ud800" <= char <= "\udfff" for char in sentence):
+            raise TextError(f"{where}: half a surrogate pair: {sentence!r}")
+        if sentence:
+            sentences.append(sentence)
+    if not sentences:
+        raise TextError("no text to train a byte-pair encoding on")
+    return _train(sentences, vocab_size, add_dummy_prefix, num_other)
+
+
+def _train(sentences: list[str], vocab_size: int, add_dummy_prefix: bool, num_other: int) -> bytes:
     import sentencepiece
 
-    if vocab_size <= len(SPECIAL_TOKENS):
-        raise TextError(f"vocab_size is {vocab_size}; expected more than {len(SPECIAL_TOKENS)}")
+    least = len(SPECIAL_TOKENS) + num_other
+    if vocab_size <= least:
+        raise TextError(f"vocab_size is {vocab_size}; expected more than {least}")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
             model_writer=model,
             model_type="bpe",
-            vocab_size=vocab_size,
+            vocab_size=vocab_size - num_other,
             character_coverage=1.0,
             byte_fallback=False,
             bos_id=-1,
@@ -73,15 +95,17 @@ def _train(sentences: list[str], vocab_size: int, add_dummy_prefix: bool) -> byt
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise TextError(_explain(vocab_size, str(error))) from error
+        raise TextError(_explain(vocab_size, num_other, str(error))) from error
     return model.getvalue()
 
 
-def _explain(vocab_size: int, message: str) -> str:
+def _explain(vocab_size: int, num_other: int, message: str) -> str:
     found = re.search(r"Vocabulary size too high .*value <= (\d+)", message)
     if found:
-        return f"vocab_size is {vocab_size}; this text supports at most {found[1]} tokens"
+        most = int(found[1]) + num_other
+        return f"vocab_size is {vocab_size}; this text supports at most {most} tokens"
     found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message)
     if found:
-        return f"vocab_size is {vocab_size}; this text's characters alone need {found[1]} tokens"
+        least = int(found[1]) + num_other
+        return f"vocab_size is {vocab_size}; this text's characters alone need {least} tokens"
     return f"sentencepiece cannot train on this text: {message}"

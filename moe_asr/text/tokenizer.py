@@ -5,6 +5,7 @@ Ids 0, 1 and 2 are ``<blk>``, ``<sos/eos>`` and ``<unk>`` in every tokenizer. A 
 """
 
 import hashlib
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ BLANK_ID, SOS_EOS_ID, UNK_ID = 0, 1, 2
 
 SETTINGS_FILE, TOKENS_FILE, BPE_FILE = "tokenizer.yaml", "tokens.txt", "bpe.model"
 
+# Modules that register further kinds; imported when kinds are first asked for.
+_MODULES = ("moe_asr.text.mixed", "moe_asr.text.phone")
 _REGISTRY: dict[str, type["Tokenizer"]] = {}
 _T = TypeVar("_T", bound=type["Tokenizer"])
 
@@ -39,21 +42,37 @@ def register_tokenizer(kind: str) -> Callable[[_T], _T]:
 
 def tokenizer_kinds() -> list[str]:
     """The registered kinds."""
+    for module in _MODULES:
+        importlib.import_module(module)
     return list(_REGISTRY)
+
+
+def tokenizer_class(kind: str) -> type["Tokenizer"]:
+    """The class of a kind; `ConfigError` if there is none."""
+    kinds = tokenizer_kinds()
+    if kind not in kinds:
+        raise ConfigError(f"kind is {kind!r}; expected one of {', '.join(kinds)}")
+    return _REGISTRY[kind]
 
 
 class Tokenizer(ABC):
     """Turns text into token ids and back.
 
     A new kind implements `encode`, `from_dir` and, where it has files or settings of its own,
-    `_save_files`; it overrides `decode` if its tokens do not spell the text.
+    `files` and `_save_files`. If its tokens do not spell the text it says so by `spells_words`, and
+    overrides `decode` and `spellings`.
 
     Attributes:
         kind: its name in ``tokenizer.yaml``.
+        files: the names of the files that `save` writes.
+        spells_words: whether `decode` gives back the words; where it does not (phones), error rates
+            of decoded tokens are rates of tokens.
         tokens: the symbol table; its ids are the model's outputs.
     """
 
     kind: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = (SETTINGS_FILE, TOKENS_FILE)
+    spells_words: ClassVar[bool] = True
 
     def __init__(self, tokens: SymbolTable) -> None:
         found = list(tokens)[: len(SPECIAL_TOKENS)]
@@ -85,6 +104,26 @@ class Tokenizer(ABC):
         """
         pieces = [self.tokens.symbol(i) for i in ids if i not in (BLANK_ID, SOS_EOS_ID)]
         return normalize_text("".join(pieces))
+
+    def spellings(self, word: str) -> list[tuple[tuple[int, ...], float]]:
+        """Every way in which texts spell a word, with its natural log probability, at most 0.
+
+        A word that is spelt differently after another one (characters with a separator between words)
+        has both spellings. A word that the tokens cannot spell has none.
+        """
+        if word == UNK:
+            return []
+        first = self.encode(word)
+        if not first or UNK_ID in first:
+            return []
+        repeated = self.encode(f"{word} {word}")
+        found = [tuple(first)]
+        if repeated[: len(first)] == first:
+            later = tuple(repeated[len(first) :])
+            # without a separator among the tokens, texts have no spaces
+            if later != found[0] and UNK_ID not in later:
+                found.append(later)
+        return [(ids, 0.0) for ids in found]
 
     def save(self, directory: PathLike) -> None:
         """Writes the tokenizer's files; ``tokenizer.yaml`` comes last."""
@@ -126,9 +165,11 @@ def load_tokenizer(directory: PathLike) -> Tokenizer:
     if not isinstance(settings, dict) or "kind" not in settings:
         raise TextError(f"{path}: expected a mapping with the key 'kind', found {settings!r}")
     kind = settings.pop("kind")
-    if kind not in tokenizer_kinds():
-        raise TextError(f"{path}: kind is {kind!r}; expected one of {', '.join(_REGISTRY)}")
-    return _REGISTRY[kind].from_dir(Path(directory), settings)
+    try:
+        cls = tokenizer_class(kind)
+    except ConfigError as error:
+        raise TextError(f"{path}: {error}") from error
+    return cls.from_dir(Path(directory), settings)
 
 
 @register_tokenizer("char")
@@ -172,7 +213,7 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def from_dir(cls, directory: Path, settings: Mapping[str, Any]) -> "CharTokenizer":
-        _check_keys(settings, set(), directory / SETTINGS_FILE)
+        check_keys(settings, set(), directory / SETTINGS_FILE)
         return cls(SymbolTable.read(directory / TOKENS_FILE))
 
 
@@ -187,6 +228,8 @@ class BpeTokenizer(Tokenizer):
     Raises:
         TextError: if it is not such a model, or its pieces 0, 1, 2 are not the special tokens.
     """
+
+    files = (*Tokenizer.files, BPE_FILE)
 
     def __init__(self, model: bytes, source: str = "sentencepiece model") -> None:
         import sentencepiece
@@ -217,23 +260,19 @@ class BpeTokenizer(Tokenizer):
 
     @classmethod
     def from_dir(cls, directory: Path, settings: Mapping[str, Any]) -> "BpeTokenizer":
-        _check_keys(settings, {"model_sha256"}, directory / SETTINGS_FILE)
-        path = directory / BPE_FILE
-        try:
-            model = path.read_bytes()
-        except OSError as error:
-            raise TextError(f"{path}: cannot be read: {error.strerror}") from error
-        # sentencepiece loads many a truncated file as a smaller model, hence the hash
-        digest = hashlib.sha256(model).hexdigest()
-        if digest != settings["model_sha256"]:
-            raise TextError(
-                f"{path}: its SHA-256 is {digest}; {SETTINGS_FILE} says {settings['model_sha256']}"
-            )
-        tokenizer = cls(model, str(path))
+        tokenizer = cls.model_from_dir(directory, settings)
         tokens = SymbolTable.read(directory / TOKENS_FILE)
         if tokens != tokenizer.tokens:
-            raise TextError(f"{tokens.source}: not the pieces of {path}")
+            raise TextError(f"{tokens.source}: not the pieces of {tokenizer.tokens.source}")
         return tokenizer
+
+    @classmethod
+    def model_from_dir(cls, directory: Path, settings: Mapping[str, Any]) -> "BpeTokenizer":
+        """Reads ``bpe.model`` alone, against the hash in ``tokenizer.yaml``."""
+        check_keys(settings, {"model_sha256"}, directory / SETTINGS_FILE)
+        path = directory / BPE_FILE
+        # sentencepiece loads many a truncated file as a smaller model, hence the hash
+        return cls(read_hashed(path, settings["model_sha256"]), str(path))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self._model, "source": self.tokens.source}
@@ -242,7 +281,20 @@ class BpeTokenizer(Tokenizer):
         self.__init__(**state)  # type: ignore[misc]
 
 
-def _check_keys(settings: Mapping[str, Any], expected: set[str], path: Path) -> None:
+def read_hashed(path: Path, sha256: Any) -> bytes:
+    """The content of a file of a tokenizer; TextError unless its hash is that of ``tokenizer.yaml``."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise TextError(f"{path}: its SHA-256 is {digest}; {SETTINGS_FILE} says {sha256}")
+    return content
+
+
+def check_keys(settings: Mapping[str, Any], expected: set[str], path: Path) -> None:
+    """TextError unless the settings of ``tokenizer.yaml`` are the ``expected`` ones."""
     if set(settings) != expected:
         found = ", ".join(sorted(map(str, settings))) or "none"
         wanted = ", ".join(sorted(expected)) or "none"

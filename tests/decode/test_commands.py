@@ -36,6 +36,7 @@ def test_decode_writes_texts_alignments_and_figures(
             "deletions": total.deletions,
             "insertions": total.insertions,
             "reference_words": sum(len(text.split()) for text in TEXTS),
+            "unit": "word",
         }
         alignment = (output / mode / "alignment_ctc_greedy.txt").read_text()
         assert f"WER {total.wer:.2f} %" in alignment and "utt-3" in alignment

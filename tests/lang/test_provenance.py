@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from moe_asr.errors import ConfigError, MoeAsrError, StaleError
-from moe_asr.lang.provenance import PROVENANCE_FILE, find_stale, make, recorded_inputs, verify
+from moe_asr.lang.provenance import (
+    PROVENANCE_FILE,
+    find_stale,
+    make,
+    recorded_inputs,
+    recorded_settings,
+    verify,
+    verify_made,
+)
 
 
 class Copying:
@@ -49,6 +57,7 @@ def test_done_once(step: Copying) -> None:
     verify(step.directory)
     verify(step.directory, "copy")
     assert recorded_inputs(step.directory, "copy") == {"text": step.source.resolve()}
+    assert recorded_settings(step.directory, "copy") == {"order": 3}
     assert "never made" in step.said[0] and "up to date" in step.said[1]
 
 
@@ -92,6 +101,45 @@ def test_a_folder_is_an_input(step: Copying, tmp_path: Path) -> None:
     assert not step.make(inputs={"tokenizer": folder})
     (folder / "bpe.model").write_text("")
     assert step.make(inputs={"tokenizer": folder}) and "changed: tokenizer" in step.said[-1]
+
+
+def test_a_stale_input_is_refused(step: Copying, tmp_path: Path) -> None:
+    step.make()
+    copy = step.directory / "copy.txt"
+
+    def again(source: Path) -> bool:
+        return make(tmp_path / "other", "again", {"copy": source}, ["again.txt"], {},
+                    lambda folder: (folder / "again.txt").touch())  # fmt: skip
+
+    assert again(copy) and not again(copy)
+    step.source.write_text("two\n")
+    for source in (copy, step.directory):
+        with pytest.raises(StaleError, match=r"source\.txt \(text\): has changed"):
+            again(source)
+    step.make()
+    assert again(copy)
+
+
+def test_outputs_in_a_folder(step: Copying) -> None:
+    def build(folder: Path) -> None:
+        (folder / "in").mkdir()
+        (folder / "in" / "copy.txt").write_text(step.source.read_text())
+
+    assert step.make(outputs=["in/copy.txt"], build=build)
+    verify_made(step.directory / "in" / "copy.txt")
+    verify_made(step.directory / "in")
+    verify_made(step.directory / "other.txt")
+    (step.directory / "in" / "copy.txt").write_text("edited\n")
+    for made in (step.directory / "in" / "copy.txt", step.directory / "in", step.directory):
+        with pytest.raises(StaleError, match=r"copy\.txt: has changed"):
+            verify_made(made)
+    assert step.make()  # under its old name
+    assert not (step.directory / "in" / "copy.txt").exists()
+
+
+def test_a_step_cannot_read_what_it_writes(step: Copying) -> None:
+    with pytest.raises(ConfigError, match=r"copy\.txt \(text\): step 'copy' writes this file"):
+        step.make(inputs={"text": step.directory / "copy.txt"})
 
 
 def test_a_failing_step_leaves_the_old_files(step: Copying) -> None:

@@ -14,6 +14,7 @@ from moe_asr.text.lexicon import (
     Pronunciation,
     add_disambig_symbols,
     lexicon_from_tokenizer,
+    spell_words,
 )
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import CharTokenizer
@@ -53,6 +54,31 @@ def test_round_trip_with_probabilities(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("probability", ["1", "0.3", "0.7", "0.123456789012345", "1e-300"])
+def test_a_probability_is_written_as_it_was(tmp_path: Path, probability: str) -> None:
+    (tmp_path / "a").write_text(f"a {probability} x y\n")
+    Lexicon.read(tmp_path / "a", probabilities=True).write(tmp_path / "b", probabilities=True)
+    assert (tmp_path / "b").read_text() == (tmp_path / "a").read_text()
+
+
+@given(st.floats(-700.0, 0.0))
+def test_writing_again_writes_the_same(
+    tmp_path_factory: pytest.TempPathFactory, log_prob: float
+) -> None:
+    folder = tmp_path_factory.mktemp("lexicon")
+    lexicon = Lexicon([Pronunciation("a", ("x",), log_prob)])
+    lexicon.write(folder / "a", probabilities=True)
+    again = Lexicon.read(folder / "a", probabilities=True)
+    assert again["a"][0].log_prob == pytest.approx(log_prob, rel=1e-15, abs=1e-15)
+    again.write(folder / "b", probabilities=True)
+    assert (folder / "b").read_text() == (folder / "a").read_text()
+
+
+def test_a_probability_too_small_to_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match="word 'a': the probability .* too small"):
+        Lexicon([Pronunciation("a", ("x",), -800.0)]).write(tmp_path / "a", probabilities=True)
+
+
 @pytest.mark.parametrize(
     ("content", "line", "found"),
     [
@@ -63,6 +89,8 @@ def test_round_trip_with_probabilities(tmp_path: Path) -> None:
         ("<eps> a\n", 1, "'<eps>' is reserved"),
         ("a <blk>\n", 1, "'<blk>' is reserved"),
         ("\ufeffa b\n", 1, "BOM"),
+        ("a a\ncafe\u0301 b\n", 2, "not as texts are once normalised"),
+        ("\u2581a a\n", 1, "expected 'a'"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, content: str, line: int, found: str) -> None:
@@ -90,7 +118,10 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
             Lexicon.read(tmp_path / name)
 
 
-def test_tokens_outside_the_table_are_named() -> None:
+def test_tokens_outside_the_table_are_named(tmp_path: Path) -> None:
+    entries("a x", "b x z").write(tmp_path / "lexicon.txt")
+    with pytest.raises(TextError, match=r"lexicon\.txt:2: word 'b': token 'z' is not in .*table"):
+        Lexicon.read(tmp_path / "lexicon.txt", tokens=SymbolTable(["<blk>", "x"]))
     with pytest.raises(TextError, match="word 'b': token 'z'"):
         entries("a x", "b x z").check_tokens(SymbolTable(["<blk>", "x"]))
 
@@ -106,6 +137,17 @@ def test_spelling_by_characters_keeps_the_separator() -> None:
         lexicon_from_tokenizer(["one", "six"], tokenizer)
     with pytest.raises(TextError, match="whitespace"):
         lexicon_from_tokenizer([" "], tokenizer)
+    with pytest.raises(TextError, match="^word '<unk>' cannot be spelled by the tokenizer$"):
+        lexicon_from_tokenizer(["<unk>"], CharTokenizer.from_texts(["<unk>"]))
+
+
+def test_words_that_cannot_be_spelled_are_counted() -> None:
+    tokenizer = CharTokenizer.from_texts(["ab"])
+    words = ["ab", *(f"a{letter}" for letter in "cdefghijklm")]
+    with pytest.raises(TextError, match=r"^11 words cannot .*: 'ac', 'ad', .*'al', \.\.\.$"):
+        lexicon_from_tokenizer(words, tokenizer)
+    spelled, unspellable = spell_words(words, tokenizer)
+    assert [entry.word for entry in spelled] == ["ab"] and unspellable == words[1:]
 
 
 def test_disambiguation_of_a_known_lexicon() -> None:

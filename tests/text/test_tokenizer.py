@@ -247,11 +247,12 @@ def test_a_missing_file_is_named(tmp_path, bpe, name):
 
 
 def test_another_kind_can_be_added(tmp_path, monkeypatch):
-    """What a tokenizer over a phone lexicon needs: its own files, settings and decode."""
+    """Its own files, settings and decode."""
+    known = tokenizer_kinds()
     monkeypatch.setattr("moe_asr.text.tokenizer._REGISTRY", {})
 
-    @register_tokenizer("phone")
-    class PhoneTokenizer(Tokenizer):
+    @register_tokenizer("syllable")
+    class SyllableTokenizer(Tokenizer):
         def __init__(self, lexicon: dict[str, list[str]], separator: str) -> None:
             phones = sorted({phone for phones in lexicon.values() for phone in phones})
             super().__init__(SymbolTable([*SPECIAL_TOKENS, *phones]))
@@ -274,7 +275,8 @@ def test_another_kind_can_be_added(tmp_path, monkeypatch):
             lines = (directory / "lexicon.txt").read_text().splitlines()
             return cls({line.split()[0]: line.split()[1:] for line in lines}, settings["separator"])
 
-    PhoneTokenizer({"one": ["W", "AH", "N"], "two": ["T", "UW"]}, " ").save(tmp_path)
+    SyllableTokenizer({"one": ["W", "AH", "N"], "two": ["T", "UW"]}, " ").save(tmp_path)
     loaded = load_tokenizer(tmp_path)
-    assert isinstance(loaded, PhoneTokenizer) and tokenizer_kinds() == ["phone"]
+    assert isinstance(loaded, SyllableTokenizer) and tokenizer_kinds() == ["syllable"]
+    assert known == ["char", "bpe", "mixed", "phone"]
     assert loaded.decode(loaded.encode("two one three")) == "T UW W AH N <unk>"
