@@ -14,6 +14,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.prepare_digits",
         "make connected digit strings from recordings",
     ),
+    "prepare-voice-commands": (
+        "moe_asr.cli.prepare_voice_commands",
+        "make a spoken corpus from sentences: voices, noise, rooms",
+    ),
     "compute-cmvn": (
         "moe_asr.cli.compute_cmvn",
         "global mean and variance of a manifest's features",

@@ -1,0 +1,237 @@
+"""A spoken corpus on disk: FLAC files and lhotse manifests made from sentences.
+
+The folder holds ``cuts_{train,dev,test}.jsonl.gz``, ``audio/<key>/<split>/*.flac`` and the stamp
+``spoken_corpus.json``. Audio paths in the manifests are relative to the folder, which can therefore be
+moved; read them with `moe_asr.data.manifests.read_cuts`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+from lhotse.supervision import AlignmentItem
+from tqdm import tqdm
+
+from moe_asr.config import to_dict
+from moe_asr.data.manifests import write_cuts
+from moe_asr.data.spoken_files import Journal, Record, ordered_pool, write_utterances
+from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions, SpokenPlan
+from moe_asr.data.voices import UNSEEN_ACCENTS, VARIANTS
+from moe_asr.errors import DataError
+from moe_asr.files import PathLike, read_json, write_json
+
+STAMP_NAME = "spoken_corpus.json"
+_FORMAT_VERSION = 1  # part of the key: raise it when the same options would give other audio
+_UTTERANCES_A_TASK = 20
+
+
+def manifest_path(folder: PathLike, split: str) -> Path:
+    """Where `make_spoken_corpus` puts the manifest of a split."""
+    return Path(folder) / f"cuts_{split}.jsonl.gz"
+
+
+def make_spoken_corpus(
+    sentences: Mapping[str, Sequence[str]],
+    folder: PathLike,
+    options: SpokenCorpusOptions,
+    num_processes: int = 2,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Makes audio and manifests of all splits in ``folder``.
+
+    A split is the shortest beginning of the plan (`SpokenPlan`) that lasts the hours asked for. The same
+    sentences and options are recognised: files that are there and whole (by their checksums) are kept,
+    so that an interrupted call is taken up where it stopped and a complete one does nothing. Results of
+    other sentences or options are replaced. Manifests and stamp appear once all audio is there.
+
+    Args:
+        sentences: of ``train``, ``dev`` and ``test``; see `SpokenPlan`.
+
+    Returns:
+        The stamp: options, key, and for each split the numbers of utterances, words and seconds.
+
+    Raises:
+        DataError: see `SpokenPlan`; if espeak-ng cannot say a sentence.
+        MissingDependencyError: if ``espeakng-loader`` is not installed.
+    """
+    from moe_asr.data.espeak import espeak_version
+
+    folder = Path(folder)
+    plan = SpokenPlan(sentences, options)
+    identity = {
+        "version": _FORMAT_VERSION,
+        "espeak_ng": espeak_version(),
+        "options": to_dict(options),
+        "variants": {split: list(VARIANTS[split]) for split in SPLITS},
+        "sentences": {split: _digest(plan.sentences[split]) for split in SPLITS},
+    }
+    key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
+    audio_folder, stamp_path = folder / "audio" / key, folder / STAMP_NAME
+    journal = Journal(audio_folder)
+    kept = journal.valid_records()
+    stamp = read_json(stamp_path) if stamp_path.is_file() else None
+    if isinstance(stamp, dict) and stamp.get("key") == key and _is_complete(stamp, kept, folder):
+        return stamp
+    stamp_path.unlink(missing_ok=True)
+    for split in SPLITS:
+        manifest_path(folder, split).unlink(missing_ok=True)
+    made = {
+        split: _make_split(plan, split, journal, kept, num_processes, progress) for split in SPLITS
+    }
+    for split in SPLITS:
+        cuts = (_cut(plan, split, index, record, key) for index, record in enumerate(made[split]))
+        write_cuts(cuts, manifest_path(folder, split))
+    _remove_others(folder / "audio", key, made)
+    stamp = {
+        "key": key,
+        **identity,
+        "splits": {split: _counts(plan, split, made[split]) for split in SPLITS},
+    }
+    write_json(stamp_path, stamp)
+    return stamp
+
+
+def _make_split(
+    plan: SpokenPlan,
+    split: str,
+    journal: Journal,
+    kept: Mapping[str, Record],
+    num_processes: int,
+    progress: bool,
+) -> list[Record]:
+    """Records of the split's utterances, in order, until the hours are full."""
+    wanted = round(plan.options.hours(split) * 3600 * plan.options.sample_rate)
+    rate = plan.options.sample_rate
+    records: list[Record] = []
+    total = 0
+
+    def tasks() -> Iterator[tuple[Any, ...]]:
+        first = 0
+        while True:
+            numbers = range(first, first + _UTTERANCES_A_TASK)
+            yield [plan.utterance(split, index) for index in numbers], kept, journal.folder, rate
+            first += _UTTERANCES_A_TASK
+
+    with tqdm(
+        total=round(wanted / rate), unit="s", desc=f"speech for {split}", disable=not progress
+    ) as bar:
+        results = ordered_pool(write_utterances, tasks(), num_processes)
+        try:
+            for part in results:
+                for record in part:
+                    if total < wanted:
+                        records.append(record)
+                        total += record.num_samples
+                bar.update(min(round(total / rate), round(wanted / rate)) - bar.n)
+                if total >= wanted:
+                    break
+        finally:
+            results.close()
+    return records
+
+
+def _is_complete(stamp: Mapping[str, Any], kept: Mapping[str, Record], folder: Path) -> bool:
+    return all(
+        manifest_path(folder, split).is_file()
+        and all(
+            f"{split}-{index:06d}" in kept
+            for index in range(stamp["splits"][split]["num_utterances"])
+        )
+        for split in SPLITS
+    )
+
+
+def _remove_others(folder: Path, key: str, made: Mapping[str, Sequence[Record]]) -> None:
+    """Removes the audio of other keys, and files beyond the hours asked for."""
+    for other in folder.iterdir():
+        if other.is_dir() and other.name != key:
+            shutil.rmtree(other)
+    for split in SPLITS:
+        names = {f"{record.id}.flac" for record in made[split]}
+        for entry in os.scandir(folder / key / split):
+            if entry.name.endswith(".flac") and entry.name not in names:
+                os.unlink(entry.path)
+
+
+def _counts(plan: SpokenPlan, split: str, records: Sequence[Record]) -> dict[str, Any]:
+    utterances = [plan.utterance(split, index) for index in range(len(records))]
+    return {
+        "num_utterances": len(records),
+        "num_words": sum(len(record.words) for record in records),
+        "num_distinct_words": len({word for u in utterances for word in u.speech.text.split()}),
+        "num_distinct_sentences": len({u.speech.text for u in utterances}),
+        "num_voices": len({u.speech.voice for u in utterances}),
+        "duration_seconds": round(
+            sum(record.num_samples for record in records) / plan.options.sample_rate, 3
+        ),
+        "num_bytes": sum(record.num_bytes for record in records),
+    }
+
+
+def _cut(plan: SpokenPlan, split: str, index: int, record: Record, key: str) -> MonoCut:
+    """The manifest entry of an utterance; its supervision carries the place of every word."""
+    utterance = plan.utterance(split, index)
+    assert record.id == utterance.id, (record, utterance)
+    rate = plan.options.sample_rate
+    duration = record.num_samples / rate
+    words = utterance.speech.text.split()
+    if len(words) != len(record.words):
+        raise DataError(f"{utterance.id}: {len(record.words)} word times for {len(words)} words")
+    alignment = [
+        AlignmentItem(symbol=word, start=start / rate, duration=(end - start) / rate)
+        for word, (start, end, _) in zip(words, record.words, strict=True)
+    ]
+    voice, room = utterance.speech.voice, utterance.room
+    recording = Recording(
+        id=utterance.id,
+        sources=[
+            AudioSource(
+                type="file", channels=[0], source=f"audio/{key}/{split}/{utterance.id}.flac"
+            )
+        ],
+        sampling_rate=rate,
+        num_samples=record.num_samples,
+        duration=duration,
+    )
+    supervision = SupervisionSegment(
+        id=utterance.id,
+        recording_id=utterance.id,
+        start=0.0,
+        duration=duration,
+        text=utterance.speech.text,
+        speaker=voice.name,
+        language="English",
+        alignment={"word": alignment},
+        custom={"phonemes": [phonemes for _, _, phonemes in record.words]},
+    )
+    return MonoCut(
+        id=utterance.id,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        supervisions=[supervision],
+        recording=recording,
+        custom={
+            "accent": voice.accent,
+            "variant": voice.variant,
+            "unseen_accent": voice.accent in UNSEEN_ACCENTS,
+            "rate": utterance.speech.rate,
+            "pitch": utterance.speech.pitch,
+            "pitch_range": utterance.speech.pitch_range,
+            "noise": utterance.noise,
+            "num_talkers": len(utterance.talkers),
+            "snr_db": utterance.snr_db,
+            "rt60_seconds": room.rt60_seconds if room else 0.0,
+            "direct_to_reverberant_db": room.direct_to_reverberant_db if room else None,
+            "gain_db": record.gain_db,
+        },
+    )
+
+
+def _digest(sentences: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(sentences).encode(), digest_size=16).hexdigest()
