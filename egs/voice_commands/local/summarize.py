@@ -1,0 +1,83 @@
+"""Collects the decoding results of the recipe into summary.json, and prints them as a table."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moe_asr.data.manifests import read_cuts
+from moe_asr.evaluate.wer import read_transcripts, score
+from moe_asr.files import read_json, write_json
+from moe_asr.train.checkpoint import list_checkpoints
+
+
+def collect(directory: Path, subsets: dict[str, set[str]]) -> dict[str, Any]:
+    """{mode: {"wer", "unit", "errors", "words", "rtf", and "wer" of each subset}} of one decoding."""
+    modes = {}
+    for mode, methods in read_json(directory / "results.json").items():
+        ((method, row),) = methods.items()
+        reference = "ref.txt" if row["unit"] == "word" else f"ref_{row['unit']}.txt"
+        expected = read_transcripts(directory / mode / reference)
+        found = read_transcripts(directory / mode / f"hyp_{method}.txt")
+        modes[mode] = {
+            "wer": round(row["wer"], 3),
+            "unit": row["unit"],
+            "errors": row["substitutions"] + row["deletions"] + row["insertions"],
+            "words": row["reference_words"],
+            "rtf": round(row["rtf"], 5),
+        }
+        for name, ids in subsets.items():
+            part = score(
+                {key: expected[key] for key in expected if key in ids},
+                {key: found[key] for key in expected if key in ids},
+            )
+            modes[mode][f"wer_{name}"] = round(part.total.wer, 3)
+    return modes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the trained systems")
+    parser.add_argument("--units", nargs="+", required=True)
+    parser.add_argument("--grammars", nargs="+", required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the test set")
+    parser.add_argument("--output", type=Path, required=True, help="summary.json to write")
+    args = parser.parse_args()
+
+    unseen = {cut.id: bool(cut.custom["unseen_accent"]) for cut in read_cuts(args.manifest)}
+    subsets = {
+        "known_accents": {name for name, is_unseen in unseen.items() if not is_unseen},
+        "unseen_accents": {name for name, is_unseen in unseen.items() if is_unseen},
+    }
+    subsets = {name: ids for name, ids in subsets.items() if ids}
+    systems: dict[str, Any] = {}
+    for unit in args.units:
+        run = args.runs / f"moe_{unit}"
+        minutes = read_json(list_checkpoints(run / "checkpoints")[-1] / "state.json")["state"]["minutes"]
+        systems[unit] = {
+            "train_minutes": round(minutes, 2),
+            "decoding": {
+                name: collect(run / f"decode_{name}", subsets)
+                for name in ("greedy", *args.grammars)
+                if (run / f"decode_{name}").is_dir()
+            },
+        }
+    write_json(args.output, {"corpus": "synthetic (espeak-ng)", "systems": systems})
+
+    print("SYNTHETIC speech (espeak-ng), voices and sentences of the test set unseen in training.")
+    print("Error rates in percent, of words (* of phones); RTF on one core, search included.")
+    columns = "".join(f"{name.replace('_', ' '):>17}" for name in subsets)
+    print(f"{'units':<8}{'search':<10}{'mode':<9}{'WER':>8}{columns}{'RTF':>9}{'train min':>11}")
+    for unit, system in systems.items():
+        for name, modes in system["decoding"].items():
+            for mode, row in modes.items():
+                star = "" if row["unit"] == "word" else "*"
+                parts = "".join(f"{row[f'wer_{subset}']:>17.2f}" for subset in subsets)
+                print(
+                    f"{unit:<8}{name:<10}{mode:<9}{star + format(row['wer'], '.2f'):>8}{parts}"
+                    f"{row['rtf']:>9.4f}{system['train_minutes']:>11.1f}"
+                )
+    print(f"written: {args.output}")
+
+
+if __name__ == "__main__":
+    main()

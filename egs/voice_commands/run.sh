@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# A voice assistant's commands: a grammar writes the sentences, espeak-ng speaks them; from there to a WER
+# table, in stages. See README.md beside this file.
+#
+#   run.sh                  the full recipe: 8 hours of speech, a BPE and a phone system
+#   run.sh --demo           2.5 hours and about ten minutes of training, the BPE system only
+#   run.sh --tiny           a few updates on a few sentences: checks that every stage runs
+#   --stage N --stop-stage M   run only these stages (with the same other options as before)
+#   --exp DIR               where everything is written (default: exp/voice_commands)
+#   --minutes M             minutes of training for each system (default: 40; with --demo 10)
+#
+# Every stage keeps what is up to date and makes the rest again.
+set -euo pipefail
+recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$recipe/../run_lib.sh"
+
+stage=0 stop_stage=7 size=full exp=$root/exp/voice_commands minutes=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --stage) stage=$2; shift 2 ;;
+    --stop-stage) stop_stage=$2; shift 2 ;;
+    --exp) exp=$(mkdir -p "$2" && cd "$2" && pwd); shift 2 ;;
+    --minutes) minutes=$2; shift 2 ;;
+    --demo | --tiny) size=${1#--}; shift ;;
+    -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) echo "run.sh: unknown option '$1' (see --help)" >&2; exit 2 ;;
+  esac
+done
+
+units=(bpe phone)
+overrides=()
+# sentences for: the language model, training, dev, test; then hours of speech of the last three
+lm_sentences=60000 sentences=(12000 600 1000) hours=(7.2 0.3 0.5) bpe_size=300
+validation_sentences=1000
+work=$exp/full
+case $size in
+  full) minutes=${minutes:-40} ;;
+  demo)
+    work=$exp/demo units=(bpe) minutes=${minutes:-10}
+    hours=(2.1 0.15 0.25)
+    ;;
+  tiny)
+    work=$exp/tiny minutes=${minutes:-0.2} bpe_size=60
+    lm_sentences=300 sentences=(40 8 8) hours=(0.02 0.004 0.004) validation_sentences=20
+    overrides=(--set model.preset=tiny --set train.max_steps=20 --set train.valid_interval=10
+      --set train.checkpoint_interval=10 --set data.num_workers=0)
+    ;;
+esac
+text=$work/text data=$work/data
+grammar=$recipe/grammar/assistant.gram
+grammars=(3gram grammar)
+units_dir() { echo "$work/$1"; }   # tokenizer of bpe or phone
+lang_dir() { echo "$work/lang_$1"; }
+graph_dir() { echo "$work/graph_$1_$2"; } # of units and grammar
+
+if runs 0; then
+  say 0 "sentences from the grammar; those of dev and test occur nowhere else"
+  lang sample_sentences --grammar "$grammar" --distinct --seed 2 --num "${sentences[2]}" --output "$text/test.txt"
+  lang sample_sentences --grammar "$grammar" --distinct --seed 1 --num "${sentences[1]}" \
+    --exclude "$text/test.txt" --output "$text/dev.txt"
+  lang sample_sentences --grammar "$grammar" --distinct --seed 0 --num "${sentences[0]}" \
+    --exclude "$text/test.txt" --exclude "$text/dev.txt" --output "$text/train.txt"
+  lang sample_sentences --grammar "$grammar" --seed 3 --num "$lm_sentences" \
+    --exclude "$text/test.txt" --exclude "$text/dev.txt" --output "$text/lm.txt"
+fi
+
+if runs 1; then
+  say 1 "speech: espeak-ng in many voices, with noise, rooms and levels"
+  moe_asr prepare-voice-commands --output "$data" --train-text "$text/train.txt" \
+    --dev-text "$text/dev.txt" --test-text "$text/test.txt" \
+    --train-hours "${hours[0]}" --dev-hours "${hours[1]}" --test-hours "${hours[2]}"
+  moe_asr compute-cmvn --manifest "$data/cuts_train.jsonl.gz" --max-cuts 1000 \
+    --features "$recipe/conf/moe.yaml" --output "$data/cmvn.json"
+fi
+
+if runs 2; then
+  say 2 "units: byte pairs, phones with the pronunciations of several accents"
+  lang grammar_info --grammar "$grammar" --words "$work/words.txt"
+  for unit in "${units[@]}"; do
+    if [ "$unit" = bpe ]; then
+      lang train_tokenizer --kind bpe --text "$text/train.txt" --vocab-size "$bpe_size" --output "$(units_dir bpe)"
+      lang prepare_lang --tokenizer "$(units_dir bpe)" --words "$work/words.txt" --output "$(lang_dir bpe)"
+    else
+      moe_asr make-espeak-lexicon --words "$work/words.txt" --manifest "$data/cuts_train.jsonl.gz" \
+        --accents training --output "$work/lexiconp.txt"
+      lang train_tokenizer --kind phone --lexicon "$work/lexiconp.txt" --lexicon-probabilities \
+        --output "$(units_dir phone)"
+      lang prepare_lang --tokenizer "$(units_dir phone)" --lexicon "$work/lexiconp.txt" \
+        --lexicon-probabilities --output "$(lang_dir phone)"
+    fi
+  done
+fi
+
+if runs 3; then
+  say 3 "graphs: a 3-gram, and the grammar itself"
+  lang train_ngram --order 3 --text "$text/lm.txt" --vocab "$work/words.txt" --output "$work/lm/3gram.arpa"
+  lang compute_perplexity --lm "$work/lm/3gram.arpa" --text "$text/test.txt"
+  for unit in "${units[@]}"; do
+    for name in "${grammars[@]}"; do
+      source_of_g=(--arpa "$work/lm/3gram.arpa")
+      [ "$name" = grammar ] && source_of_g=(--grammar "$grammar")
+      lang make_g --lang "$(lang_dir "$unit")" "${source_of_g[@]}" --output "$(graph_dir "$unit" "$name")"
+      lang build_graph --lang "$(lang_dir "$unit")" --graph "$(graph_dir "$unit" "$name")"
+    done
+    lang validate_lang --lang "$(lang_dir "$unit")" --text "$text/test.txt" \
+      --graph "$(graph_dir "$unit" 3gram)" --graph "$(graph_dir "$unit" grammar)" \
+      --tokenizer "$(units_dir "$unit")" --num-sentences "$validation_sentences"
+  done
+fi
+
+if runs 4; then
+  for unit in "${units[@]}"; do
+    say 4 "training: $unit, $minutes minutes"
+    moe_asr train --config "$recipe/conf/moe.yaml" --set train.max_minutes="$minutes" "${overrides[@]}" \
+      --manifest-train "$data/cuts_train.jsonl.gz" --manifest-dev "$data/cuts_dev.jsonl.gz" \
+      --tokenizer "$(units_dir "$unit")" --cmvn "$data/cmvn.json" --output "$work/moe_$unit"
+  done
+fi
+
+if runs 5; then
+  say 5 "averaging the last checkpoints"
+  for unit in "${units[@]}"; do
+    moe_asr export --checkpoints "$work/moe_$unit" --output "$work/moe_$unit/model"
+  done
+fi
+
+if runs 6; then
+  for unit in "${units[@]}"; do
+    for name in greedy "${grammars[@]}"; do
+      say 6 "decoding: $unit, $name"
+      method=(--method ctc_greedy)
+      if [ "$name" != greedy ]; then
+        has_k2 || { echo "k2 is not installed: no search of graphs"; continue; }
+        method=(--method one_best --graph "$(graph_dir "$unit" "$name")/HLG.safetensors"
+          --option one_best.graph_scale="${graph_scale[$name]}")
+      fi
+      on_one_core "$python" -m moe_asr.cli decode --model "$work/moe_$unit/model" "${method[@]}" \
+        --manifest "$data/cuts_test.jsonl.gz" --mode full --mode chunk16 --streaming --threads 1 \
+        --output "$work/moe_$unit/decode_$name"
+    done
+  done
+fi
+
+if runs 7; then
+  say 7 "results"
+  "$python" "$recipe/local/summarize.py" --runs "$work" --units "${units[@]}" --grammars "${grammars[@]}" \
+    --manifest "$data/cuts_test.jsonl.gz" --output "$work/summary.json"
+fi
