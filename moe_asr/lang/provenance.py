@@ -57,7 +57,8 @@ def make(
         Whether the step was done.
 
     Raises:
-        ConfigError: if an input is not there or is one of the outputs, or ``provenance.json`` is damaged.
+        ConfigError: if an input is not there or is one of the outputs, ``provenance.json`` is damaged, or
+            ``directory`` cannot be written to.
         StaleError: if an input is stale itself, or changes while the step runs.
     """
     directory = Path(directory)
@@ -65,7 +66,6 @@ def make(
         if Path(path).resolve() in {(directory / name).resolve() for name in outputs}:
             raise ConfigError(f"{path} ({role}): step '{step}' writes this file and cannot read it")
         verify_made(path)
-    directory.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {
         "version": version,
         "settings": json.loads(json.dumps(dict(settings), allow_nan=False)),
@@ -80,7 +80,11 @@ def make(
         report(f"{directory.name}/{step}: up to date")
         return False
     report(f"{directory.name}/{step}: made ({reason})")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{step}.", dir=directory))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{step}.", dir=directory))
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written to: {error.strerror}") from error
     try:
         build(temporary)
         missing = [name for name in outputs if not (temporary / name).is_file()]
