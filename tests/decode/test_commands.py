@@ -8,7 +8,11 @@ import pytest
 from moe_asr.cli.main import main
 from moe_asr.evaluate.wer import read_transcripts, score
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.text.lexicon import Lexicon
+from moe_asr.model.config import preset
+from moe_asr.model.directory import save_model_dir
+from moe_asr.model.u2 import U2MoeModel
+from moe_asr.text.lexicon import Lexicon, Pronunciation
+from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.symbol_table import SymbolTable
 from tests.decode.conftest import TEXTS, Workplace
 
@@ -41,6 +45,22 @@ def test_decode_writes_texts_alignments_and_figures(
         alignment = (output / mode / "alignment_ctc_greedy.txt").read_text()
         assert f"WER {total.wer:.2f} %" in alignment and "utt-3" in alignment
         assert f"{total.wer:.2f}" in table and mode in table
+
+
+def test_a_model_of_phones_is_scored_by_phones(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lexicon = Lexicon([Pronunciation("one", ("w", "ah", "n")), Pronunciation("two", ("t", "uw"))])
+    tokenizer = PhoneTokenizer.from_lexicon(lexicon)
+    model = U2MoeModel(preset("tiny", vocab_size=tokenizer.vocab_size)).eval()
+    save_model_dir(tmp_path / "model", model, tokenizer, workplace.loaded.fbank_options)
+    command = ["decode", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out")]
+    assert main([*command, "--manifest", str(workplace.manifest), "--threads", "1"]) == 0
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["full"]["ctc_greedy"]
+    phones = {"one": 3, "two": 2}
+    expected = sum(phones[word] for text in TEXTS for word in text.split())
+    assert row["unit"] == "phone" and row["reference_words"] == expected
+    assert "* errors and rate of phones, not of words" in capsys.readouterr().out
 
 
 @pytest.mark.k2

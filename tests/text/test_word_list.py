@@ -1,5 +1,6 @@
 """Word lists: files in and out, and the words of a text."""
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_files_without_words_are_named(tmp_path: Path) -> None:
 def test_lines_end_with_line_feeds_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes("one\r\ntwo\u2028\x85three\n\nfour".encode())
     assert list(read_lines(tmp_path / "a")) == ["one", "two\u2028\x85three", "", "four"]
+
+
+def test_gzip_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "text.gz"
+    packed = gzip.compress("one\ntwö\n".encode() * 1000)
+    path.write_bytes(packed)
+    assert list(read_lines(path)) == ["one", "twö"] * 1000
+    for damaged in (packed[:-20], packed[:20] + b"x" + packed[21:], packed[:3]):
+        path.write_bytes(damaged)
+        with pytest.raises(TextError, match="text.gz: cannot be read: "):
+            list(read_lines(path))
 
 
 @given(st.lists(st.text("ab é", max_size=12), max_size=8), st.integers(1, 3), st.integers(1, 4))
