@@ -75,7 +75,7 @@ class DecodingMethod(ABC):
 
     @property
     def unit(self) -> str:
-        """What the texts of its hypotheses are made of: ``word``, or the tokenizer's tokens (``phone``)."""
+        """What its texts are made of: ``word``, or the kind of token that spells no words (``phone``)."""
         return "word"
 
     @abstractmethod

@@ -1,5 +1,7 @@
-"""Word error rate by edit distance, with the alignment of every utterance."""
+"""Word and character error rates by edit distance, with the alignment of every utterance."""
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,9 +9,13 @@ import kaldialign
 
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import PathLike, read_text, write_text
+from moe_asr.text.cjk import text_words
 
 Words = Sequence[str]
 AlignedPair = tuple[str | None, str | None]  # reference and hypothesis; None is a gap
+# What errors are counted in, and how the rate is called. Mixed are Chinese characters and other words.
+UNITS = {"word": "WER", "char": "CER", "mixed": "MER", "phone": "PER"}
+_CHARACTER = re.compile(r"<unk>|\S")  # what the tokens cannot spell is one character, not five
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class ErrorCounts:
 
     @property
     def wer(self) -> float:
-        """Errors in percent of the reference words.
+        """Errors in percent of the reference words (or characters, where those were counted).
 
         Without reference words it is 0 if nothing was inserted, else infinite; in a total, such
         utterances count with their insertions.
@@ -59,23 +65,21 @@ class WerReport:
 
     total: ErrorCounts
     utterances: dict[str, UtteranceScore]
+    unit: str = "word"
 
-    def write(self, path: PathLike, unit: str = "word") -> None:
-        """Writes totals, then the alignment of each utterance, as text.
-
-        ``unit`` is what was scored, if it was not words (``phone``); the rate is one of those then.
-        """
-        name = "WER" if unit == "word" else f"{unit} error rate"
+    def write(self, path: PathLike) -> None:
+        """Writes totals, then the alignment of each utterance, as text."""
         total = self.total
         wrong = sum(score.counts.errors > 0 for score in self.utterances.values())
         lines = [
-            f"{name} {total.wer:.2f} %: {total.errors} errors in {total.reference_length} {unit}s "
+            f"{UNITS[self.unit]} {total.wer:.2f} %: {total.errors} errors in "
+            f"{total.reference_length} {self.unit}s "
             f"({total.substitutions} substitutions, {total.deletions} deletions, "
             f"{total.insertions} insertions); {wrong} of {len(self.utterances)} utterances "
             "have errors"
         ]
         for name, score in self.utterances.items():
-            lines += ["", *format_alignment(name, score, unit)]
+            lines += ["", *format_alignment(name, score, self.unit)]
         write_text(path, "\n".join(lines) + "\n")
 
 
@@ -103,12 +107,15 @@ def count_errors(alignment: Iterable[AlignedPair]) -> ErrorCounts:
 
 
 def score(
-    references: Mapping[str, str | Words], hypotheses: Mapping[str, str | Words]
+    references: Mapping[str, str | Words],
+    hypotheses: Mapping[str, str | Words],
+    unit: str = "word",
 ) -> WerReport:
     """Scores hypotheses against references of the same utterances.
 
     Args:
-        references, hypotheses: by utterance id, a text (split at whitespace) or its words.
+        references, hypotheses: by utterance id, a text or its words (or characters).
+        unit: what errors are counted in, a key of `UNITS`; texts are split by `split_text`.
 
     Raises:
         DataError: if there are no utterances, or the two sets of ids differ (naming some).
@@ -128,10 +135,24 @@ def score(
     total = ErrorCounts()
     utterances: dict[str, UtteranceScore] = {}
     for name, reference in references.items():
-        alignment = align(_words(reference), _words(hypotheses[name]))
+        alignment = align(split_text(reference, unit), split_text(hypotheses[name], unit))
         utterances[name] = UtteranceScore(count_errors(alignment), alignment)
         total = total + utterances[name].counts
-    return WerReport(total, utterances)
+    return WerReport(total, utterances, unit)
+
+
+def split_text(text: str | Words, unit: str = "word") -> Words:
+    """A text as its units.
+
+    They are separated by spaces (word, phone); or single characters, where spaces do not count and
+    ``<unk>`` is one (char); or what `text_words` makes of it (mixed). What is split already stays as it is.
+    """
+    assert unit in UNITS, unit
+    if not isinstance(text, str):
+        return text
+    if unit == "mixed":
+        return text_words(text)
+    return _CHARACTER.findall(text) if unit == "char" else text.split()
 
 
 def format_alignment(name: str, score: UtteranceScore, unit: str = "word") -> list[str]:
@@ -148,7 +169,10 @@ def format_alignment(name: str, score: UtteranceScore, unit: str = "word") -> li
         f"{counts.reference_length} {unit}s"
     ]
     for title, row in (("ref", 0), ("hyp", 1), ("err", 2)):
-        cells = [column[row].ljust(max(map(len, column))) for column in columns]
+        cells = [
+            column[row] + " " * (max(map(_columns, column)) - _columns(column[row]))
+            for column in columns
+        ]
         lines.append(f"  {title} {' '.join(cells)}".rstrip())
     return lines
 
@@ -197,5 +221,6 @@ def write_transcripts(path: PathLike, texts: Mapping[str, str]) -> None:
     write_text(path, "".join(lines))
 
 
-def _words(text: str | Words) -> Words:
-    return text.split() if isinstance(text, str) else text
+def _columns(text: str) -> int:
+    """How wide a terminal shows ``text``: Chinese characters take two columns."""
+    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)

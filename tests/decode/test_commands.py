@@ -16,6 +16,8 @@ from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.symbol_table import SymbolTable
 from tests.decode.conftest import TEXTS, Workplace
 
+TEXTS_BY_ID = {f"utt-{i}": text for i, text in enumerate(TEXTS)}
+
 
 def test_decode_writes_texts_alignments_and_figures(
     workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -29,7 +31,7 @@ def test_decode_writes_texts_alignments_and_figures(
     table = capsys.readouterr().out
     for mode, methods in results.items():
         references = read_transcripts(output / mode / "ref.txt")
-        assert references == {f"utt-{i}": text for i, text in enumerate(TEXTS)}
+        assert references == TEXTS_BY_ID
         hypotheses = read_transcripts(output / mode / "hyp_ctc_greedy.txt")
         total = score(references, hypotheses).total
         row = methods["ctc_greedy"]
@@ -47,6 +49,21 @@ def test_decode_writes_texts_alignments_and_figures(
         assert f"{total.wer:.2f}" in table and mode in table
 
 
+def test_decode_counts_characters_where_asked_to(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
+    assert main([*command, "--unit", "char", "--output", str(tmp_path), "--threads", "1"]) == 0
+    row = json.loads((tmp_path / "results.json").read_text())["full"]["ctc_greedy"]
+    assert row["unit"] == "char"
+    assert row["reference_words"] == sum(len(text.replace(" ", "")) for text in TEXTS)
+    found = read_transcripts(tmp_path / "full" / "hyp_ctc_greedy.txt")
+    references = {name: list(text.replace(" ", "")) for name, text in TEXTS_BY_ID.items()}
+    hypotheses = {name: list(text.replace(" ", "")) for name, text in found.items()}
+    assert row["wer"] == pytest.approx(score(references, hypotheses).total.wer)
+    assert "CER %" in capsys.readouterr().out
+
+
 def test_a_model_of_phones_is_scored_by_phones(
     workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +77,7 @@ def test_a_model_of_phones_is_scored_by_phones(
     phones = {"one": 3, "two": 2}
     expected = sum(phones[word] for text in TEXTS for word in text.split())
     assert row["unit"] == "phone" and row["reference_words"] == expected
-    assert "* errors and rate of phones, not of words" in capsys.readouterr().out
+    assert "PER %" in capsys.readouterr().out
 
 
 @pytest.mark.k2

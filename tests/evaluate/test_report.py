@@ -65,7 +65,7 @@ def test_phones_are_scored_against_phones(tmp_path: Path) -> None:
         "r eh d ah b uh k", "ah <unk>"
     )
     alignment = (tmp_path / "alignment_ctc_greedy.txt").read_text()
-    assert alignment.startswith("phone error rate 33.33 %: 3 errors in 9 phones")
+    assert alignment.startswith("PER 33.33 %: 3 errors in 9 phones")
     assert "utt-0: 0 sub, 1 del, 1 ins, 7 phones" in alignment
     assert (
         (tmp_path / "alignment_one_best.txt")
@@ -75,18 +75,26 @@ def test_phones_are_scored_against_phones(tmp_path: Path) -> None:
 
     lines = format_table({"full": figures}).split("\n")
     assert "33.33*" in lines[1] and "20.00 " in lines[2] and "*" not in lines[2]
-    assert lines[3] == "* errors and rate of phones, not of words"
+    assert lines[3] == "* PER: errors and rate of phones, not of words"
     words_only = format_table({"full": {"one_best": figures["one_best"]}})
     assert "*" not in words_only
 
 
-def test_chinese_is_scored_by_characters(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "name", "num_units", "num_errors"),
+    [("word", "WER", 3, 4), ("char", "CER", 10, 1), ("mixed", "MER", 5, 1)],
+)
+def test_units_of_mixed_text(
+    tmp_path: Path, unit: str, name: str, num_units: int, num_errors: int
+) -> None:
     run = run_of({"m": "word"}, m=["打 开 那 light", "ok"])
     tokenizer = CharTokenizer.from_texts(["x"])
-    figures = evaluate_run(run, references("打开 这light", "ok"), tmp_path, tokenizer)
-    assert figures["m"]["reference_words"] == 5 and figures["m"]["substitutions"] == 1
-    assert figures["m"]["wer"] == pytest.approx(20.0)
-    assert read_transcripts(tmp_path / "ref.txt") == references("打 开 这 light", "ok")
+    figures = evaluate_run(run, references("打开 这light", "ok"), tmp_path, tokenizer, unit)["m"]
+    errors = figures["substitutions"] + figures["deletions"] + figures["insertions"]
+    assert (figures["reference_words"], errors, figures["unit"]) == (num_units, num_errors, unit)
+    assert figures["wer"] == pytest.approx(100 * num_errors / num_units)
+    assert (tmp_path / "alignment_m.txt").read_text(encoding="utf-8").startswith(name)
+    assert f"{name} %" in format_table({"full": {"m": figures}}).split("\n")[0]
 
 
 @pytest.mark.parametrize(
