@@ -29,7 +29,7 @@ def is_reserved(symbol: str) -> bool:
 def check_word(word: str) -> None:
     """Raises `TextError` unless texts, once normalised, can have this word and graphs its symbol."""
     _check_symbol(word, "word")
-    normal = normalize_text(word)
+    normal = word if word.isascii() else normalize_text(word)
     if normal != word:
         raise TextError(
             f"word {word!r} is not as texts are once normalised (NFC, without '\u2581'): "
