@@ -35,9 +35,29 @@ class OrderStatistics:
     is_fallback: bool
 
 
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model and what it was made from.
+
+    Attributes:
+        model: with G nodes.
+        statistics: of each order.
+        counts: (G,) int64 occurrences of its n-grams; of node 0, the words and sentence ends of the text.
+    """
+
+    model: NgramModel
+    statistics: list[OrderStatistics]
+    counts: np.ndarray
+
+    @property
+    def history_log_prob(self) -> np.ndarray:
+        """(G,) natural log of how often an n-gram is a history, relative to all; for `prune`."""
+        return np.log(np.maximum(self.counts, 1) / self.counts[0])
+
+
 def train_kneser_ney(
     corpus: Corpus, order: int, min_counts: Sequence[int] = (1,)
-) -> tuple[NgramModel, list[OrderStatistics]]:
+) -> TrainedModel:
     """Trains a model of every word of the corpus's vocabulary.
 
     With a(h w) the occurrences of an n-gram of the highest order, and `continuation_counts` below,
@@ -53,7 +73,7 @@ def train_kneser_ney(
         order: at least 1.
         min_counts: by order, the last one holding for the orders after it: n-grams that occur less often are
             not in the model. They stay in all counts that discounts are made of, and give all of their own
-            count to gamma. Of order 1: words that occur less often are read as ``<unk>``, everywhere.
+            count to gamma. Of order 1, if above 1: words that occur less often are read as ``<unk>``, everywhere.
 
     Raises:
         ConfigError: if ``min_counts`` falls from one order to the next, which would leave n-grams without
@@ -70,10 +90,10 @@ def train_kneser_ney(
             f"{corpus.source}: no n-grams of {order} words: with <s> and </s> its longest sentence "
             f"has {longest}"
         )
-    model = _Estimation(corpus, levels, limits)
+    estimation = _Estimation(corpus, levels, limits)
     for n in range(1, order + 1):
-        model.estimate(n)
-    return model.finish(), model.statistics
+        estimation.estimate(n)
+    return estimation.finish()
 
 
 class _Estimation:
@@ -91,6 +111,7 @@ class _Estimation:
         self.words: list[np.ndarray] = []
         self.log_probs: list[np.ndarray] = []
         self.backoffs: list[np.ndarray] = []
+        self.counts = [np.array([corpus.num_words + corpus.num_sentences])]
         # of all n-grams of the order below, kept or not: number among the kept, and probability
         self._kept_number = np.zeros(1, np.int32)
         self._probability = np.full(1, 1.0 / (len(corpus.words) - 1))
@@ -123,14 +144,18 @@ class _Estimation:
         self.parents.append(self._kept_number[level.parent[kept]])
         self.words.append(level.word[kept])
         self.log_probs.append(log_prob)
+        self.counts.append(level.count[kept])
         self._kept_number = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
         self._probability = probability
 
-    def finish(self) -> NgramModel:
+    def finish(self) -> TrainedModel:
+        """The model of the orders estimated."""
         self.backoffs.append(np.zeros(len(self.words[-1])))
-        return model_of_levels(
+        model = model_of_levels(
             self.corpus.words, self.parents, self.words, self.log_probs, self.backoffs
         )
+        counts = np.concatenate(self.counts)[: model.num_nodes]
+        return TrainedModel(model, self.statistics, counts)
 
 
 def find_discounts(

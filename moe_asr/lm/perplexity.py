@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.lm.corpus import BOS_ID, UNK_ID, Corpus, corpus_of
-from moe_asr.lm.model import BOS, EOS, LOG_ZERO, NgramModel
+from moe_asr.lm.model import BOS, EOS, LOG_10, LOG_ZERO, NgramModel
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,19 @@ class PerplexityReport:
             -(self.log_prob + self.oov_log_prob) / (self.num_words + self.num_sentences)
         )
 
+    def table(self) -> str:
+        """The figures in lines."""
+        return "\n".join(
+            [
+                f"{self.num_sentences} sentences, {self.num_words} words, {self.num_oov} unknown "
+                f"({100 * self.oov_rate:.2f} %), {self.num_zero_probs} of probability 0",
+                f"log10 probability {self.log_prob / LOG_10:.4f}",
+                f"perplexity {self.perplexity:.4f}, without sentence ends "
+                f"{self.perplexity_without_ends:.4f}, unknown words as <unk> "
+                + ("-" if self.perplexity_with_oov is None else f"{self.perplexity_with_oov:.4f}"),
+            ]
+        )
+
     def _per(self, count: int) -> float:
         return math.exp(-self.log_prob / count) if count > 0 else math.nan
 
@@ -92,7 +105,7 @@ def measure_perplexity(model: NgramModel, corpus: Corpus) -> PerplexityReport:
     known[UNK_ID] = False
     known[[corpus.words[BOS], corpus.words[EOS]]] = True
     unknown = ~known[corpus.ids]
-    zero = ~unknown & (scores < LOG_ZERO + 1e-6)
+    zero = ~unknown & (scores < LOG_ZERO / 2)  # no real probability is that small
     counted = ~unknown & ~zero
     has_unk = model.unk_id >= 0
     return PerplexityReport(

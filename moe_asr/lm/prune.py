@@ -30,8 +30,9 @@ def prune(
         model: any.
         threshold: above 0; 1e-9 to 1e-6, say.
         history_log_prob: (G,) natural log of p(h) of every node; None: as the model gives it, word by word,
-            p(``</s>``) standing for that of ``<s>``. Lower orders of Kneser-Ney models are not made to give
-            p(h) (Chelba et al. 2010), so counts are better where there are any.
+            p(``</s>``) standing for that of ``<s>``. The lower orders of a Kneser-Ney model are not made to
+            give it (Chelba, Brants, Neveitt and Xu, Interspeech 2010): where there are counts, p(h) from them
+            (`TrainedModel.history_log_prob`) gives better models of the same size.
 
     Raises:
         ConfigError: if the threshold is not positive.
