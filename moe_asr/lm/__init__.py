@@ -1,0 +1,1 @@
+"""n-gram language models: training, pruning, ARPA files, scoring."""
