@@ -229,11 +229,12 @@ def _determinize(grammar: Grammar, expansion: _Expansion, max_arcs: int) -> Prob
     automaton, at = expansion.automaton, grammar.rules[grammar.start].at
     try:
         closure = EpsilonClosure(automaton, max_arcs)
-        first_limit = min(max_arcs, 10 * automaton.num_arcs + 10_000)
+        if not expansion.loops:
+            return determinize(automaton, closure, max_arcs)
         try:
-            return determinize(automaton, closure, first_limit)
+            return determinize(automaton, closure, min(max_arcs, 10 * automaton.num_arcs + 10_000))
         except TooLargeError:
-            twins = find_unequal_twins(automaton, closure) if expansion.loops else None
+            twins = find_unequal_twins(automaton, closure)
             if twins is None:
                 return determinize(automaton, closure, max_arcs)
     except TooLargeError as error:
