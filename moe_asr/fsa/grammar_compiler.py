@@ -1,5 +1,6 @@
 """Grammars into G: the smallest deterministic acceptor that gives every sentence its probability."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -22,16 +23,16 @@ from moe_asr.fsa.grammar_ast import (
 from moe_asr.fsa.grammar_parser import read_grammar
 from moe_asr.fsa.grammar_statistics import LanguageStatistics, language_statistics
 from moe_asr.fsa.probabilistic import (
+    EpsilonClosure,
     ProbabilisticAutomaton,
     TooLargeError,
     determinize,
-    epsilon_closures,
     minimize,
 )
 from moe_asr.fsa.twins import find_unequal_twins
 from moe_asr.text.symbol_table import SymbolTable
 
-MAX_ARCS = 2_000_000  # about 1 GB while compiling
+MAX_ARCS = 1_000_000  # about 0.7 GB while compiling
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ class _Expansion:
         self.automaton = ProbabilisticAutomaton()
         self.loops: dict[int, Position] = {}
         self._loop: Position | None = None
-        start, end = self._state(), self.automaton.add_state(final=1.0)
-        self._build(grammar.rules[grammar.start].body, start, end, 1.0)
+        start, end = self._state(), self.automaton.add_state(final=0.0)
+        self._build(grammar.rules[grammar.start].body, start, end, 0.0)
 
     def _state(self) -> int:
         state = self.automaton.add_state()
@@ -181,61 +182,61 @@ class _Expansion:
             self.loops[state] = self._loop
         return state
 
-    def _build(self, node: Node, src: int, dst: int, probability: float) -> None:
-        """Adds the paths of ``node``; it adds no arc into ``src`` or out of ``dst`` of its own accord."""
+    def _build(self, node: Node, src: int, dst: int, log_probability: float) -> None:
+        """Adds the paths of ``node`` from ``src`` to ``dst``; inner states of it are its own."""
         if isinstance(node, Word):
-            self.automaton.arcs[src].append((self.words[node.text], dst, probability))
+            self.automaton.arcs[src].append((self.words[node.text], dst, log_probability))
         elif isinstance(node, Reference):
-            self._build(self.grammar.rules[node.name].body, src, dst, probability)
+            self._build(self.grammar.rules[node.name].body, src, dst, log_probability)
         elif isinstance(node, Sequence):
             for item in node.items[:-1]:
                 following = self._state()
-                self._build(item, src, following, probability)
-                src, probability = following, 1.0
-            self._build(node.items[-1], src, dst, probability)
+                self._build(item, src, following, log_probability)
+                src, log_probability = following, 0.0
+            self._build(node.items[-1], src, dst, log_probability)
         elif isinstance(node, Choice):
             for branch, share in zip(node.branches, node.probabilities, strict=True):
-                self._build(branch, src, dst, probability * share)
+                self._build(branch, src, dst, log_probability + math.log(share))
         elif isinstance(node, Maybe):
-            self._build(node.item, src, dst, probability * node.probability)
-            self._skip(src, dst, probability * (1.0 - node.probability))
+            self._build(node.item, src, dst, log_probability + math.log(node.probability))
+            self._skip(src, dst, log_probability + math.log1p(-node.probability))
         else:
-            self._repeat(node, src, dst, probability)
+            self._repeat(node, src, dst, log_probability)
 
-    def _skip(self, src: int, dst: int, probability: float) -> None:
-        self.automaton.epsilons[src].append((dst, probability))
+    def _skip(self, src: int, dst: int, log_probability: float) -> None:
+        self.automaton.epsilons[src].append((dst, log_probability))
 
-    def _repeat(self, node: Repeat, src: int, dst: int, probability: float) -> None:
-        count = 0
-        while node.most is None and count < node.least or node.most and count < node.most:
+    def _repeat(self, node: Repeat, src: int, dst: int, log_probability: float) -> None:
+        times = node.least if node.most is None else node.most
+        for count in range(times):
             more = node.probability_of_more(count)
-            last = count + 1 == node.most
-            following = dst if last else self._state()
-            self._build(node.item, src, following, probability * more)
+            following = dst if count + 1 == node.most else self._state()
+            self._build(node.item, src, following, log_probability + math.log(more))
             if more < 1.0:
-                self._skip(src, dst, probability * (1.0 - more))
-            src, probability, count = following, 1.0, count + 1
+                self._skip(src, dst, log_probability + math.log1p(-more))
+            src, log_probability = following, 0.0
         if node.most is None:
             outer, self._loop = self._loop, node.at
             loop = self._state()
-            self._skip(src, loop, probability)
-            more = node.probability_of_more(count)
-            self._build(node.item, loop, loop, more)
-            self._skip(loop, dst, 1.0 - more)
+            more = node.probability_of_more(times)
+            self._skip(src, loop, log_probability)
+            self._build(node.item, loop, loop, math.log(more))
+            self._skip(loop, dst, math.log1p(-more))
             self._loop = outer
 
 
 def _determinize(grammar: Grammar, expansion: _Expansion, max_arcs: int) -> ProbabilisticAutomaton:
     automaton, at = expansion.automaton, grammar.rules[grammar.start].at
     try:
-        closures = epsilon_closures(automaton, max_arcs)
-        first_limit = min(max_arcs, 10 * automaton.num_arcs + 10_000)
+        closure = EpsilonClosure(automaton, max_arcs)
+        if not expansion.loops:
+            return determinize(automaton, closure, max_arcs)
         try:
-            return determinize(automaton, closures, first_limit)
+            return determinize(automaton, closure, min(max_arcs, 10 * automaton.num_arcs + 10_000))
         except TooLargeError:
-            twins = find_unequal_twins(automaton, closures)
+            twins = find_unequal_twins(automaton, closure)
             if twins is None:
-                return determinize(automaton, closures, max_arcs)
+                return determinize(automaton, closure, max_arcs)
     except TooLargeError as error:
         raise error_at(at, f"<{grammar.start}> is too large: {error}") from error
     one, other = (expansion.loops.get(state, at) for state in twins)

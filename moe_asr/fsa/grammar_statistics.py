@@ -33,17 +33,18 @@ class LanguageStatistics:
     total_probability: float
 
     def __str__(self) -> str:
+        longest = "any number of" if isinstance(self.longest, float) else self.longest
         return (
             f"{self.num_words} words, {_shown(self.num_sentences)} sentences of "
-            f"{self.shortest} to {self.longest} words (mean {self.mean_length:.2f}), {self.entropy:.1f} bits a sentence, "
-            f"perplexity {self.perplexity:.1f}"
+            f"{self.shortest} to {longest} words (mean {self.mean_length:.2f}), "
+            f"{self.entropy:.1f} bits a sentence, perplexity {self.perplexity:.1f}"
         )
 
 
 def _shown(count: int | float) -> str:
     if isinstance(count, float):
         return "infinitely many"
-    return f"{count:,}" if count < 10**9 else f"about 10^{math.log10(count):.1f}"
+    return f"{count:,}" if count < 10**9 else f"about 10^{math.log10(count):.4g}"
 
 
 def language_statistics(fst: Fst) -> LanguageStatistics:

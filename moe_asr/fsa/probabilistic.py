@@ -3,11 +3,14 @@
 Each state of a `ProbabilisticAutomaton` says with which probability each word, or the end, comes next.
 A sentence's probability is the sum over its paths (the log semiring), so what comes out is
 deterministic and is itself a language model: of every state the probabilities sum to one.
+
+All probabilities are kept as natural logs, in double precision: nothing underflows.
 """
 
+import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,26 +19,25 @@ from moe_asr.errors import GraphError
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.openfst import from_kaldifst, import_kaldifst, to_kaldifst
 
-_SMALLEST = 1e-200  # far above where doubles lose precision
 _RESOLUTION = 1e8  # log-probabilities that agree to 1 / this are taken for equal
-Row = dict[int, float]
+Row = dict[int, float]  # log-probabilities of states
 
 
 @dataclass
 class ProbabilisticAutomaton:
-    """States 0 (the start) to n-1; of each, all outgoing probabilities and ``final`` sum to one.
+    """States 0 (the start) to n-1; of each, all outgoing probabilities and that of ending sum to one.
 
     Attributes:
-        arcs: [state] (label above 0, destination, probability).
-        epsilons: [state] (destination, probability).
-        final: [state] probability of ending.
+        arcs: [state] (label above 0, destination, log-probability).
+        epsilons: [state] (destination, log-probability).
+        final: [state] log-probability of ending, -inf if it cannot.
     """
 
     arcs: list[list[tuple[int, int, float]]] = field(default_factory=list)
     epsilons: list[list[tuple[int, float]]] = field(default_factory=list)
     final: list[float] = field(default_factory=list)
 
-    def add_state(self, final: float = 0.0) -> int:
+    def add_state(self, final: float = -math.inf) -> int:
         """A new state without arcs."""
         self.arcs.append([])
         self.epsilons.append([])
@@ -57,56 +59,97 @@ class TooLargeError(GraphError):
     """An automaton outgrew its limit."""
 
 
-def epsilon_closures(automaton: ProbabilisticAutomaton, max_entries: int) -> dict[int, Row]:
-    """Of each state with epsilons: in which state the next word (or the end) is chosen.
+def add_to(row: Row, key: int, log_probability: float) -> None:
+    """Adds a probability to that of ``key``."""
+    before = row.get(key)
+    if before is None:
+        row[key] = log_probability
+    else:
+        high, low = max(before, log_probability), min(before, log_probability)
+        row[key] = high + math.log1p(math.exp(low - high))
 
-    The probabilities of all epsilon paths are added up, cycles included: Gaussian elimination of the
-    equations ``row(p) = itself + sum of probability * row(destination)``, along a depth-first search.
 
-    Returns:
-        Rows of probabilities that sum to one, over states that have arcs or are final.
+def log_sum(values: Iterable[float]) -> float:
+    """The logarithm of a sum of probabilities, one or more."""
+    values = list(values)
+    if len(values) == 1:
+        return values[0]
+    highest = max(values)
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in values))
+
+
+class EpsilonClosure:
+    """Where the next word (or the end) is chosen, from any distribution over states.
+
+    Probabilities of all epsilon paths are added up. Cycles of epsilons are removed once, by Gaussian
+    elimination of the equations ``row(p) = itself + sum of probability * row(destination)`` along a
+    depth-first search; what is left has no cycles and is followed for each distribution.
+
+    Args:
+        max_entries: of the rows of states on cycles, which may become dense.
 
     Raises:
-        TooLargeError: if the rows have more than ``max_entries`` entries.
+        TooLargeError: if there are more than ``max_entries``.
     """
-    rows: dict[int, Row] = {}
-    order: list[int] = []
-    entries = 0
-    for root in range(automaton.num_states):
-        if not automaton.epsilons[root] or root in rows:
-            continue
-        for state in _postorder(automaton, root, rows):
-            row: defaultdict[int, float] = defaultdict(float)
-            if automaton.arcs[state] or automaton.final[state]:
-                row[state] = 1.0
-            for destination, probability in automaton.epsilons[state]:
-                if not automaton.epsilons[destination]:
-                    row[destination] += probability
-                else:  # a negative key is a row that is not known yet
-                    row[~destination] += probability
-            _substitute(row, rows)
-            loop = row.pop(~state, 0.0)
-            rows[state] = {key: value / (1.0 - loop) for key, value in row.items()}
-            order.append(state)
-            entries += len(row)
-            if entries > max_entries:
-                raise TooLargeError(f"more than {max_entries:,} ways through optional parts")
-    for state in reversed(order):  # what was not known then is now
-        known: defaultdict[int, float] = defaultdict(float, rows[state])
-        _substitute(known, rows)
-        rows[state] = dict(known)
-    return rows
 
+    def __init__(self, automaton: ProbabilisticAutomaton, max_entries: int) -> None:
+        # in a row, a key k >= 0 is state k, where one stays; k < 0 is state ~k, whose row follows
+        self._rows: dict[int, Row] = {}
+        self._rank: dict[
+            int, int
+        ] = {}  # a row leads to lower ranks, but for what cycles brought in
+        on_cycle: dict[int, list[int]] = {}  # keys of states that were not finished
+        entries = 0
+        for root in range(automaton.num_states):
+            if not automaton.epsilons[root] or root in self._rows:
+                continue
+            for state in _postorder(automaton, root, self._rows):
+                row: Row = {}
+                if automaton.arcs[state] or automaton.final[state] > -math.inf:
+                    row[state] = 0.0
+                for destination, log_probability in automaton.epsilons[state]:
+                    more = automaton.epsilons[destination]
+                    add_to(row, ~destination if more else destination, log_probability)
+                while found := [key for key in row if ~key in on_cycle]:
+                    self._substitute(row, found)
+                loop = row.pop(~state, -math.inf)  # 1 + loop + loop^2 + ... times
+                turns = -math.log1p(-math.exp(loop))
+                self._rows[state] = {key: value + turns for key, value in row.items()}
+                self._rank[state] = len(self._rank)
+                unfinished = [key for key in row if key < 0 and ~key not in self._rows]
+                if unfinished:
+                    on_cycle[state] = unfinished
+                    entries += len(row)
+                if entries > max_entries:
+                    raise TooLargeError(f"more than {max_entries:,} ways through optional parts")
+        for state in reversed(on_cycle):  # what was not finished then is now
+            self._substitute(self._rows[state], on_cycle[state])
 
-def _substitute(row: defaultdict[int, float], rows: Mapping[int, Row]) -> None:
-    while True:
-        found = [key for key in row if key < 0 and ~key in rows]
-        if not found:
-            return
-        for key in found:
+    def _substitute(self, row: Row, keys: list[int]) -> None:
+        for key in keys:
             factor = row.pop(key)
-            for inner, probability in rows[~key].items():
-                row[inner] += factor * probability
+            for inner, log_probability in self._rows[~key].items():
+                add_to(row, inner, factor + log_probability)
+
+    def __call__(self, distribution: Row) -> Row:
+        """The distribution over states that have arcs or are final."""
+        closed: Row = {}
+        pending: Row = {}
+        for state, log_probability in distribution.items():
+            add_to(pending if state in self._rows else closed, state, log_probability)
+        heap = [(-self._rank[state], state) for state in pending]
+        heapq.heapify(heap)
+        while heap:
+            _, state = heapq.heappop(heap)
+            log_probability = pending.pop(state)
+            for key, factor in self._rows[state].items():
+                if key >= 0:
+                    add_to(closed, key, log_probability + factor)
+                    continue
+                if ~key not in pending:
+                    heapq.heappush(heap, (-self._rank[~key], ~key))
+                add_to(pending, ~key, log_probability + factor)
+        return closed
 
 
 def _postorder(
@@ -129,7 +172,7 @@ def _postorder(
 
 
 def determinize(
-    automaton: ProbabilisticAutomaton, closures: Mapping[int, Row], max_arcs: int
+    automaton: ProbabilisticAutomaton, closure: EpsilonClosure, max_arcs: int
 ) -> ProbabilisticAutomaton:
     """The deterministic automaton without epsilons that gives every sentence the same probability.
 
@@ -138,32 +181,30 @@ def determinize(
     Weighted automata algorithms (2009), section 6, in the log semiring.
 
     Args:
-        closures: `epsilon_closures` of the automaton.
+        closure: of the same automaton.
 
     Raises:
         TooLargeError: if more than ``max_arcs`` are needed; some automata with cycles need infinitely
             many states.
     """
     result = ProbabilisticAutomaton()
-    numbers = {_key({0: 1.0}): result.add_state()}
-    queue: list[Row] = [{0: 1.0}]
+    numbers = {_key({0: 0.0}): result.add_state()}
+    queue: list[Row] = [{0: 0.0}]
     size = 0  # arcs, and states that the new states are distributions over
     for number, distribution in enumerate(queue):  # it grows
-        after: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
-        final = 0.0
-        for state, probability in close(distribution, closures).items():
-            final += probability * automaton.final[state]
-            for label, destination, arc_probability in automaton.arcs[state]:
-                after[label][destination] += probability * arc_probability
-        result.final[number] = final
+        after: defaultdict[int, Row] = defaultdict(dict)
+        ends = []
+        for state, log_probability in closure(distribution).items():
+            if automaton.final[state] > -math.inf:
+                ends.append(log_probability + automaton.final[state])
+            for label, destination, arc_log_probability in automaton.arcs[state]:
+                add_to(after[label], destination, log_probability + arc_log_probability)
+        if ends:
+            result.final[number] = log_sum(ends)
         for label in sorted(after):
             row = after[label]
-            total = math.fsum(row.values())
-            if min(row.values()) < total * _SMALLEST or total < _SMALLEST:
-                raise TooLargeError(
-                    "a derivation is more than 1e200 times less likely than another of the same words"
-                )
-            successor = {state: p / total for state, p in row.items()}
+            total = log_sum(row.values())
+            successor = {state: value - total for state, value in row.items()}
             key = _key(successor)
             if key not in numbers:
                 numbers[key] = result.add_state()
@@ -176,28 +217,15 @@ def determinize(
     return result
 
 
-def close(distribution: Row, closures: Mapping[int, Row]) -> Row:
-    """Where the next word (or the end) is chosen, given a distribution over states."""
-    closed: defaultdict[int, float] = defaultdict(float)
-    for state, probability in distribution.items():
-        for inner, factor in closures.get(state, {state: 1.0}).items():
-            closed[inner] += probability * factor
-    return closed
-
-
 def _key(distribution: Row) -> tuple[int, ...]:
     if len(distribution) == 1:
         return tuple(distribution)
     items = sorted(distribution.items())
-    return tuple(part for state, p in items for part in (state, _rounded(p)))
-
-
-def _rounded(probability: float) -> int:
-    return round(math.log(probability) * _RESOLUTION)
+    return tuple(part for state, value in items for part in (state, round(value * _RESOLUTION)))
 
 
 def minimize(automaton: ProbabilisticAutomaton) -> Fst:
-    """The smallest acceptor of a deterministic automaton; natural logs, arcs sorted by label.
+    """The smallest acceptor of a deterministic automaton; arcs are sorted by label.
 
     Since every state is normalised, two states are equivalent exactly if they have the same labels with
     the same probabilities leading to equivalent states: the labels are taken together with their
@@ -205,27 +233,32 @@ def minimize(automaton: ProbabilisticAutomaton) -> Fst:
     for which the normalisation is the weight pushing).
     """
     letters: dict[tuple[int, int], int] = {}
-    values: list[tuple[int, float]] = [(0, 0.0)]  # letter 0 is epsilon
+    labels, values = [0], [0.0]  # of letters; letter 0 is epsilon
     end = automaton.num_states
-    rows = []
+    src, dst, letter = [], [], []
     for state in range(end):
         final = automaton.final[state]
-        arcs = [*automaton.arcs[state], *([(0, end, final)] if final > 0.0 else [])]
-        for label, destination, probability in arcs:
-            key = (label, _rounded(probability))
+        for label, destination, value in automaton.arcs[state] + [(0, end, final)]:
+            if value == -math.inf:
+                continue
+            key = (label, round(value * _RESOLUTION))
             if key not in letters:
-                letters[key] = len(values)
-                values.append((label, math.log(probability)))
-            rows.append((state, destination, letters[key], letters[key], 0.0))
-    theirs = to_kaldifst(Fst.from_list(rows, {end: 0.0}))
+                letters[key] = len(labels)
+                labels.append(label)
+                values.append(value)
+            src.append(state)
+            dst.append(destination)
+            letter.append(letters[key])
+    final_score = np.full(end + 1, -np.inf)
+    final_score[end] = 0.0
+    theirs = to_kaldifst(Fst.from_arcs(src, dst, letter, letter, np.zeros(len(src)), final_score))
     import_kaldifst().minimize(theirs)
-    return _decode(from_kaldifst(theirs), values)
+    fst = from_kaldifst(theirs)
+    return _decode(fst, np.array(labels, np.int32)[fst.ilabel], np.array(values)[fst.ilabel])
 
 
-def _decode(fst: Fst, values: list[tuple[int, float]]) -> Fst:
-    """Letters back into labels and probabilities; states in breadth-first order from the start."""
-    label = np.array([value[0] for value in values], np.int32)[fst.ilabel]
-    score = np.array([value[1] for value in values])[fst.ilabel]
+def _decode(fst: Fst, label: np.ndarray, score: np.ndarray) -> Fst:
+    """The acceptor whose arcs have these; label 0 is the end. States in breadth-first order."""
     final_score = np.full(fst.num_states, -np.inf)
     final_score[fst.src[label == 0]] = score[label == 0]
     inner = np.flatnonzero(label)

@@ -1,18 +1,17 @@
 """Why a probabilistic automaton cannot be determinised: two loops that repeat the same words."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
 
-from moe_asr.fsa.probabilistic import ProbabilisticAutomaton, Row, close
+from moe_asr.fsa.probabilistic import EpsilonClosure, ProbabilisticAutomaton, Row, add_to
 
 _TOLERANCE = 1e-6  # of log-probabilities around a loop
 
 
 def find_unequal_twins(
-    automaton: ProbabilisticAutomaton, closures: Mapping[int, Row], max_pairs: int = 100_000
+    automaton: ProbabilisticAutomaton, closure: EpsilonClosure, max_arcs: int = 500_000
 ) -> tuple[int, int] | None:
     """Two loops over the same words, reached by the same words, with unequal probabilities.
 
@@ -21,8 +20,8 @@ def find_unequal_twins(
     infinitely many values, each of which would be a state.
 
     Args:
-        closures: `epsilon_closures` of the automaton.
-        max_pairs: of states; the search ends there.
+        closure: of the same automaton.
+        max_arcs: of pairs of states; the search ends there.
 
     Returns:
         A state of each loop; None if no such loops were found.
@@ -35,19 +34,20 @@ def find_unequal_twins(
     arcs: list[tuple[int, int, float]] = []  # of pairs of states; logarithm of the ratio
     successors: dict[int, dict[int, Row]] = {}
     for number, pair in enumerate(pairs):  # it grows
-        if len(pairs) > max_pairs:
-            break
         for state in pair:
             if state not in successors:
-                successors[state] = _by_label(automaton, closures, state)
+                successors[state] = _by_label(automaton, closure, state)
         first, second = successors[pair[0]], successors[pair[1]]
-        for label in first.keys() & second.keys():
+        labels = first.keys() & second.keys()
+        if len(arcs) + sum(len(first[label]) * len(second[label]) for label in labels) > max_arcs:
+            break
+        for label in sorted(labels):
             for one, p in first[label].items():
                 for other, q in second[label].items():
                     if (one, other) not in numbers:
                         numbers[one, other] = len(pairs)
                         pairs.append((one, other))
-                    arcs.append((number, numbers[one, other], math.log(p / q)))
+                    arcs.append((number, numbers[one, other], p - q))
     if not arcs:
         return None
     src, dst = (np.array(column) for column in list(zip(*arcs, strict=True))[:2])
@@ -62,13 +62,13 @@ def find_unequal_twins(
 
 
 def _by_label(
-    automaton: ProbabilisticAutomaton, closures: Mapping[int, Row], state: int
+    automaton: ProbabilisticAutomaton, closure: EpsilonClosure, state: int
 ) -> dict[int, Row]:
-    found: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for inner, probability in close({state: 1.0}, closures).items():
-        for label, destination, arc_probability in automaton.arcs[inner]:
-            found[label][destination] += probability * arc_probability
-    return {label: dict(row) for label, row in found.items()}
+    found: defaultdict[int, Row] = defaultdict(dict)
+    for inner, log_probability in closure({state: 0.0}).items():
+        for label, destination, arc_log_probability in automaton.arcs[inner]:
+            add_to(found[label], destination, log_probability + arc_log_probability)
+    return found
 
 
 def _inconsistent(arcs: Mapping[int, list[tuple[int, float]]]) -> int | None:
