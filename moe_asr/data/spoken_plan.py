@@ -13,7 +13,6 @@ from moe_asr.data.noises import NOISE_KINDS
 from moe_asr.data.speaking import Speaking
 from moe_asr.data.voices import voices_of
 from moe_asr.errors import ConfigError, DataError
-from moe_asr.files import PathLike, read_text
 
 SPLITS = ("train", "dev", "test")
 BABBLE = "babble"  # other people talking; the other kinds are in `NOISE_KINDS`
@@ -51,7 +50,7 @@ class SpokenCorpusOptions:
     rate: tuple[int, int] = (130, 230)
     pitch: tuple[int, int] = (30, 70)
     pitch_range: tuple[int, int] = (20, 80)
-    volume: tuple[int, int] = (30, 60)
+    volume: tuple[int, int] = (20, 45)
     edge_seconds: tuple[float, float] = (0.1, 0.4)
     level_dbfs: tuple[float, float] = (-32.0, -20.0)
     noise_kinds: tuple[str, ...] = (*NOISE_KINDS, BABBLE)
@@ -235,15 +234,3 @@ def _clean(sentences: Sequence[str], split: str) -> list[str]:
         if not sentence.isprintable():
             raise DataError(f"sentence {number} of {split} has control characters: {sentence!r}")
     return list(dict.fromkeys(cleaned))
-
-
-def read_sentences(path: PathLike) -> list[str]:
-    """The sentences of a UTF-8 file, one a line; empty lines are skipped.
-
-    Raises:
-        DataError: if there is none. ConfigError: if the file cannot be read.
-    """
-    sentences = [line for line in read_text(path).split("\n") if line.strip()]
-    if not sentences:
-        raise DataError(f"{path}: no sentences in it; expected one a line")
-    return sentences
