@@ -6,7 +6,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``make-espeak-lexicon``."""
-    parser.add_argument("--words", type=Path, help="a word a line (or words.txt, 'word id' lines)")
+    parser.add_argument("--words", type=Path, help="a word a line")
     parser.add_argument(
         "--accents", default="en-us,en-gb", help="comma-separated; 'training': those of training"
     )
@@ -28,13 +28,14 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.data.manifests import read_cuts
     from moe_asr.data.voices import SEEN_ACCENTS
     from moe_asr.errors import ConfigError
+    from moe_asr.text.word_list import read_word_list
 
     if args.words is None and args.manifest is None:
         raise ConfigError("expected --words, --manifest, or both")
     accents = SEEN_ACCENTS if args.accents == "training" else args.accents.split(",")
     spoken = spoken_lexicon(read_cuts(args.manifest), args.min_share) if args.manifest else []
     known = {word for word, _, _ in spoken}
-    words = read_words(args.words) if args.words else sorted(known)
+    words = read_word_list(args.words) if args.words else sorted(known)
     missing = [word for word in words if word not in known]
     wanted = set(words)
     lexicon = [entry for entry in spoken if entry[0] in wanted]
@@ -47,15 +48,3 @@ def run(args: argparse.Namespace) -> int:
         f"({len(missing)} from accents alone), {len(phones)} phones: {' '.join(phones)}"
     )
     return 0
-
-
-def read_words(path: Path) -> list[str]:
-    """The first field of each line, without ``<eps>``, ``#0`` and their like."""
-    from moe_asr.errors import DataError
-    from moe_asr.files import read_text
-
-    fields = [line.split() for line in read_text(path).split("\n")]
-    words = [line[0] for line in fields if line and line[0][0] not in "<#"]
-    if not words:
-        raise DataError(f"{path}: no words in it")
-    return list(dict.fromkeys(words))

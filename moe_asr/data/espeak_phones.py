@@ -1,7 +1,9 @@
 """A pronunciation lexicon from espeak-ng: several accents give a word several pronunciations.
 
 Phones are espeak-ng's ASCII names of English phonemes without stress marks, allophones merged (see
-`phones_of`): about 50 of them.
+`phones_of`): about 50 of them. They name classes of words more than sounds: ``A@`` is the vowel of "car"
+whether an accent sounds the r or not. Where accents differ in the class (``b E dx 3`` and ``b E t 3`` for
+"better") they give different pronunciations.
 """
 
 from collections import Counter, defaultdict

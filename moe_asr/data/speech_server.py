@@ -8,6 +8,7 @@ imported torch costs twice as much as the speech.
 
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def _receive(stream: IO[bytes]) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when its client does
     # nothing but answers may be written where the client reads
     answers_ = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

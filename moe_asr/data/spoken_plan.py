@@ -50,7 +50,7 @@ class SpokenCorpusOptions:
     rate: tuple[int, int] = (130, 230)
     pitch: tuple[int, int] = (30, 70)
     pitch_range: tuple[int, int] = (20, 80)
-    volume: tuple[int, int] = (20, 45)
+    volume: tuple[int, int] = (15, 30)
     edge_seconds: tuple[float, float] = (0.1, 0.4)
     level_dbfs: tuple[float, float] = (-32.0, -20.0)
     noise_kinds: tuple[str, ...] = (*NOISE_KINDS, BABBLE)

@@ -5,16 +5,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from moe_asr.errors import TextError
-from moe_asr.files import PathLike, read_text
+from moe_asr.files import PathLike
+from moe_asr.text.lines import read_lines
 
 
 def read_sentences(path: PathLike) -> list[str]:
     """The sentences of a UTF-8 file, with single spaces; empty lines are skipped.
 
     Raises:
-        TextError: if there is none. ConfigError: if the file cannot be read.
+        TextError: if there is none, or the file is not UTF-8 or cannot be read.
     """
-    sentences = [" ".join(line.split()) for line in read_text(path).split("\n") if line.strip()]
+    sentences = [" ".join(line.split()) for line in read_lines(path) if line.strip()]
     if not sentences:
         raise TextError(f"{path}: no sentences in it; expected one a line")
     return sentences

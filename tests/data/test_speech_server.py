@@ -16,7 +16,7 @@ SENTENCE = "call doctor ashworth and turn on the light"
 ALL_VARIANTS = [variant for variants in VARIANTS.values() for variant in variants]
 
 
-def speaking(voice: Voice, text: str = SENTENCE, volume: int = 45) -> Speaking:
+def speaking(voice: Voice, text: str = SENTENCE, volume: int = 30) -> Speaking:
     return Speaking(text, voice, rate=180, pitch=50, pitch_range=50, volume=volume)
 
 
