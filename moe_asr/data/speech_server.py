@@ -6,6 +6,7 @@ depends on its request alone. It is a small process of its own because a fork of
 imported torch costs twice as much as the speech.
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -95,7 +96,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         if child == 0:
             status = 1
             try:
-                _send(answers, _answer(engine, speakings, sample_rate))
+                with contextlib.suppress(BrokenPipeError):  # the client is gone, and so are we soon
+                    _send(answers, _answer(engine, speakings, sample_rate))
                 status = 0
             finally:
                 os._exit(status)  # without the exit handlers of the original

@@ -8,6 +8,8 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -110,7 +112,7 @@ class OrderedPool:
         context = multiprocessing.get_context("fork" if "fork" in methods else None)
         self.num_ahead = 2 * num_processes
         self._pool = ProcessPoolExecutor(
-            num_processes, mp_context=context, initializer=_begin_worker
+            num_processes, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),)
         )
 
     def map(
@@ -139,11 +141,19 @@ class OrderedPool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and ends the pool
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the parent has been killed: nothing else would tell a waiting worker."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _write_flac(path: Path, samples: np.ndarray, sample_rate: int) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in (folder / "audio").glob("*/*/*.flac")}
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "audio").glob("*/*/[!.]*.flac")}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_manifests_are_valid_and_last_the_hours_asked_for(made, tokenizer):
             samples, rate = soundfile.read(cut.recording.sources[0].source, dtype="int16")
             assert rate == 16000 == cut.sampling_rate and samples.shape == (cut.num_samples,)
             assert 500 < np.abs(samples).max() < 32700
-    names = {path.stem for path in (folder / "audio").glob("*/*/*.flac")}
+    names = {path.stem for path in (folder / "audio").glob("*/*/[!.]*.flac")}
     assert names == ids  # what was made beyond the hours is not kept
 
 
@@ -158,18 +160,41 @@ def test_an_unchanged_call_does_nothing(made, copy):
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
 
 
-def test_another_process_makes_the_same(made, tmp_path):
-    """One process instead of two, by the command, from files."""
+@pytest.fixture
+def command(tmp_path):
+    """The command line for the same corpus, in ``tmp_path / "out"``."""
     for split in SPLITS:
         (tmp_path / f"{split}.txt").write_text("\n".join(SENTENCES[split]) + "\n\n")
     command = [sys.executable, "-m", "moe_asr.cli", "prepare-voice-commands"]
     command += [f"--{split}-text={tmp_path / split}.txt" for split in SPLITS]
     command += [f"--{split}-hours={OPTIONS.hours(split)!r}" for split in SPLITS]
-    command += ["--unseen-accent-share=0.5", "--num-processes=1", f"--output={tmp_path / 'out'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return [*command, "--unseen-accent-share=0.5", f"--output={tmp_path / 'out'}"]
+
+
+def test_another_process_makes_the_same(made, command, tmp_path):
+    """One process instead of two, by the command, from files."""
+    done = subprocess.run([*command, "--num-processes=1"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout and "train: 0.01 h" in done.stdout
     assert contents(tmp_path / "out") == contents(made[0])
+
+
+def test_a_killed_call_leaves_no_process_and_is_taken_up(made, command, tmp_path):
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while len(times(tmp_path / "out")) < 4 and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()  # returns once the workers, who have the same pipes, are gone too
+    assert process.returncode == -signal.SIGKILL
+    kept = times(tmp_path / "out")
+    assert not (tmp_path / "out" / STAMP_NAME).exists()
+    remake(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(made[0])
+    after = times(tmp_path / "out")
+    # a file may have been finished and not yet be in the journal, one for each worker
+    assert sum(after[name] != kept[name] for name in kept) <= 2
 
 
 def test_an_interrupted_call_is_taken_up(made, copy):
