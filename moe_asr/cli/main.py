@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.prepare_voice_commands",
         "make a spoken corpus from sentences: voices, noise, rooms",
     ),
+    "make-espeak-lexicon": (
+        "moe_asr.cli.make_espeak_lexicon",
+        "pronunciations with probabilities from espeak-ng's accents",
+    ),
     "compute-cmvn": (
         "moe_asr.cli.compute_cmvn",
         "global mean and variance of a manifest's features",

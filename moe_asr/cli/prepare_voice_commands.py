@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--snr", type=float, nargs=2, metavar=("LOW", "HIGH"), help="signal to noise, in dB"
     )
+    parser.add_argument("--unseen-accent-share", type=float, help="of test")
     parser.add_argument("--clean-probability", type=float, help="of an utterance without noise")
     parser.add_argument("--reverb-probability", type=float, help="of an utterance in a room")
     parser.add_argument("--seed", type=int, default=0)
@@ -24,10 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes audio, manifests and ``spoken_corpus.json``; prints what is in them."""
     from moe_asr.data.spoken_corpus import make_spoken_corpus
-    from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions, read_sentences
+    from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions
+    from moe_asr.text.sentences import read_sentences
 
     chosen = {
         "snr_db": tuple(args.snr) if args.snr else None,
+        "unseen_accent_share": args.unseen_accent_share,
         "clean_probability": args.clean_probability,
         "reverb_probability": args.reverb_probability,
     }

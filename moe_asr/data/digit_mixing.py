@@ -1,17 +1,16 @@
 """Connected digit strings as audio: recordings laid on a noise floor with lhotse's mixing."""
 
-import io
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from lhotse import AudioSource, MonoCut, Recording
+from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from moe_asr.audio.io import read_audio
 from moe_asr.data.digit_plan import DigitString
 from moe_asr.data.fsdd import DigitRecording
+from moe_asr.data.memory_cut import in_memory_cut
 from moe_asr.errors import DataError
 
 MAX_PEAK = 0.9
@@ -46,22 +45,6 @@ def render_digit_string(string: DigitString) -> np.ndarray:
     return np.clip(samples, -1.0, 1.0)
 
 
-def _in_memory_cut(cut_id: str, samples: np.ndarray, rate: int, **custom: float) -> MonoCut:
-    stream = io.BytesIO()
-    soundfile.write(stream, samples, rate, format="WAV", subtype="FLOAT")
-    duration = len(samples) / rate
-    recording = Recording(
-        id=cut_id,
-        sources=[AudioSource(type="memory", channels=[0], source=stream.getvalue())],
-        sampling_rate=rate,
-        num_samples=len(samples),
-        duration=duration,
-    )
-    return MonoCut(
-        id=cut_id, start=0.0, duration=duration, channel=0, recording=recording, custom=custom
-    )
-
-
 @lru_cache(maxsize=4096)
 def _digit_cut(recording: DigitRecording, rate: int) -> MonoCut:
     """One recording at ``rate``, decoded and resampled once; ``custom["peak"]`` is its peak."""
@@ -69,7 +52,7 @@ def _digit_cut(recording: DigitRecording, rate: int) -> MonoCut:
     peak = float(np.abs(samples).max())
     if peak == 0.0:
         raise DataError(f"{recording.path}: digital silence; expected a spoken digit")
-    return _in_memory_cut(recording.id, samples, rate, peak=peak)
+    return in_memory_cut(recording.id, samples, rate, peak=peak)
 
 
 @lru_cache(maxsize=8)
@@ -83,4 +66,4 @@ def _noise_cut(split: str, pink: bool, rate: int) -> MonoCut:
         frequency = np.maximum(np.fft.rfftfreq(num_samples, 1 / rate), 20.0)  # flat below 20 Hz
         noise = np.fft.irfft(spectrum / np.sqrt(frequency), num_samples)
     noise /= np.sqrt(np.mean(noise**2))
-    return _in_memory_cut(f"noise-{split}", noise.astype(np.float32), rate)
+    return in_memory_cut(f"noise-{split}", noise.astype(np.float32), rate)

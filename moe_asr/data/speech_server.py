@@ -6,8 +6,10 @@ depends on its request alone. It is a small process of its own because a fork of
 imported torch costs twice as much as the speech.
 """
 
+import contextlib
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -94,7 +96,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         if child == 0:
             status = 1
             try:
-                _send(answers, _answer(engine, speakings, sample_rate))
+                with contextlib.suppress(BrokenPipeError):  # the client is gone, and so are we soon
+                    _send(answers, _answer(engine, speakings, sample_rate))
                 status = 0
             finally:
                 os._exit(status)  # without the exit handlers of the original
@@ -134,6 +137,7 @@ def _receive(stream: IO[bytes]) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when its client does
     # nothing but answers may be written where the client reads
     answers_ = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from lhotse.cut import MixedCut
 
 from moe_asr.data.acoustics import in_surroundings, room_impulse_response
 from moe_asr.data.noises import make_noise, normalize
@@ -35,6 +36,19 @@ def render_utterance(utterance: SpokenUtterance, sample_rate: int) -> RenderedUt
     Raises:
         DataError: naming the utterance, if espeak-ng cannot say it.
     """
+    cut, words, gain_db = mix_utterance(utterance, sample_rate)
+    samples = cut.load_audio()[0].astype(np.float32)
+    peak = float(np.abs(samples).max())
+    if peak > MAX_PEAK:
+        samples *= MAX_PEAK / peak
+        gain_db += 20 * np.log10(MAX_PEAK / peak)
+    return RenderedUtterance(samples, words, gain_db)
+
+
+def mix_utterance(
+    utterance: SpokenUtterance, sample_rate: int
+) -> tuple[MixedCut, list[SpokenWord], float]:
+    """The utterance as a lhotse cut of two tracks, speech and noise; its words; the speech's gain in dB."""
     try:
         speech, *talkers = speak((utterance.speech, *utterance.talkers), sample_rate)
     except DataError as error:
@@ -55,14 +69,8 @@ def render_utterance(utterance: SpokenUtterance, sample_rate: int) -> RenderedUt
     cut, gain_db = in_surroundings(
         dry, noise, sample_rate, utterance.snr_db, utterance.level_dbfs, response
     )
-    samples = cut.load_audio()[0].astype(np.float32)
-    assert len(samples) == len(dry), (utterance.id, len(samples), len(dry))
-    peak = float(np.abs(samples).max())
-    if peak > MAX_PEAK:
-        samples *= MAX_PEAK / peak
-        gain_db += 20 * np.log10(MAX_PEAK / peak)
     words = [w._replace(start=w.start + lead, end=w.end + lead) for w in speech.words]
-    return RenderedUtterance(samples, words, gain_db)
+    return cut, words, gain_db
 
 
 def _babble(talkers: list[np.ndarray], num_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,6 +6,7 @@ moved; read them with `moe_asr.data.manifests.read_cuts`.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from moe_asr.config import to_dict
 from moe_asr.data.manifests import write_cuts
-from moe_asr.data.spoken_files import Journal, Record, ordered_pool, write_utterances
+from moe_asr.data.spoken_files import Journal, OrderedPool, Record, write_utterances
 from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions, SpokenPlan
 from moe_asr.data.voices import UNSEEN_ACCENTS, VARIANTS
 from moe_asr.errors import DataError
@@ -27,7 +28,6 @@ from moe_asr.files import PathLike, read_json, write_json
 
 STAMP_NAME = "spoken_corpus.json"
 _FORMAT_VERSION = 1  # part of the key: raise it when the same options would give other audio
-_UTTERANCES_A_TASK = 20
 
 
 def manifest_path(folder: PathLike, split: str) -> Path:
@@ -80,9 +80,11 @@ def make_spoken_corpus(
     stamp_path.unlink(missing_ok=True)
     for split in SPLITS:
         manifest_path(folder, split).unlink(missing_ok=True)
-    made = {
-        split: _make_split(plan, split, journal, kept, num_processes, progress) for split in SPLITS
-    }
+    with OrderedPool(num_processes) as pool:
+        made = {
+            split: _make_split(plan, split, journal.folder, kept, pool, progress)
+            for split in SPLITS
+        }
     for split in SPLITS:
         cuts = (_cut(plan, split, index, record, key) for index, record in enumerate(made[split]))
         write_cuts(cuts, manifest_path(folder, split))
@@ -99,40 +101,38 @@ def make_spoken_corpus(
 def _make_split(
     plan: SpokenPlan,
     split: str,
-    journal: Journal,
+    audio_folder: Path,
     kept: Mapping[str, Record],
-    num_processes: int,
+    pool: OrderedPool,
     progress: bool,
 ) -> list[Record]:
     """Records of the split's utterances, in order, until the hours are full."""
-    wanted = round(plan.options.hours(split) * 3600 * plan.options.sample_rate)
-    rate = plan.options.sample_rate
+    rate, seconds = plan.options.sample_rate, plan.options.hours(split) * 3600
+    task_size = int(min(20, max(1, seconds / (10 * pool.num_ahead))))  # short of a tenth each
+    results = pool.map(write_utterances, _tasks(plan, split, audio_folder, kept, task_size))
     records: list[Record] = []
-    total = 0
-
-    def tasks() -> Iterator[tuple[Any, ...]]:
-        first = 0
-        while True:
-            numbers = range(first, first + _UTTERANCES_A_TASK)
-            yield [plan.utterance(split, index) for index in numbers], kept, journal.folder, rate
-            first += _UTTERANCES_A_TASK
-
+    total = 0.0
     with tqdm(
-        total=round(wanted / rate), unit="s", desc=f"speech for {split}", disable=not progress
+        total=round(seconds), unit="s", desc=f"speech for {split}", disable=not progress
     ) as bar:
-        results = ordered_pool(write_utterances, tasks(), num_processes)
-        try:
-            for part in results:
-                for record in part:
-                    if total < wanted:
-                        records.append(record)
-                        total += record.num_samples
-                bar.update(min(round(total / rate), round(wanted / rate)) - bar.n)
-                if total >= wanted:
-                    break
-        finally:
-            results.close()
+        for record in itertools.chain.from_iterable(results):
+            records.append(record)
+            total += record.num_samples / rate
+            bar.update(min(round(total), round(seconds)) - bar.n)
+            if total >= seconds:
+                break
+    results.close()
     return records
+
+
+def _tasks(
+    plan: SpokenPlan, split: str, audio_folder: Path, kept: Mapping[str, Record], size: int
+) -> Iterator[tuple[Any, ...]]:
+    """Arguments of `write_utterances`, without end."""
+    for first in itertools.count(0, size):
+        utterances = [plan.utterance(split, index) for index in range(first, first + size)]
+        own = {u.id: kept[u.id] for u in utterances if u.id in kept}
+        yield utterances, own, audio_folder, plan.options.sample_rate
 
 
 def _is_complete(stamp: Mapping[str, Any], kept: Mapping[str, Record], folder: Path) -> bool:

@@ -7,6 +7,9 @@ added after it, with its size and checksum.
 import json
 import multiprocessing
 import os
+import signal
+import threading
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -94,35 +97,63 @@ def write_utterances(
     return records
 
 
-def ordered_pool(
-    function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], num_processes: int
-) -> Generator[Result, None, None]:
-    """``function(*task)`` for each task, in order, by processes that work a little ahead.
+class OrderedPool:
+    """Processes that work a little ahead of what is asked for; a context manager.
 
-    Close the generator to stop; what is being worked on then is finished, and thrown away.
+    Args:
+        num_processes: at least 1.
     """
-    if num_processes < 1:
-        raise ConfigError(f"num_processes: expected at least 1, found {num_processes}")
-    # forked workers start at once; spawned ones would import torch again first
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else None)
-    pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=_one_thread)
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(function, *task))
-            if len(waiting) == 2 * num_processes:
+
+    def __init__(self, num_processes: int) -> None:
+        if num_processes < 1:
+            raise ConfigError(f"num_processes: expected at least 1, found {num_processes}")
+        # forked workers start at once; spawned ones would import torch again first
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("fork" if "fork" in methods else None)
+        self.num_ahead = 2 * num_processes
+        self._pool = ProcessPoolExecutor(
+            num_processes, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),)
+        )
+
+    def map(
+        self, function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]
+    ) -> Generator[Result, None, None]:
+        """``function(*task)`` for each task, in order; there may be no end of tasks.
+
+        Close the generator to stop: what has begun is finished, and its results thrown away.
+        """
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(self._pool.submit(function, *task))
+                if len(waiting) == self.num_ahead:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def __enter__(self) -> "OrderedPool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _begin_worker(parent: int) -> None:
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and ends the pool
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the parent has been killed: nothing else would tell a waiting worker."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _write_flac(path: Path, samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
