@@ -9,6 +9,7 @@ from moe_asr.errors import ConfigError
 from moe_asr.files import PathLike
 from moe_asr.fsa.grammar_compiler import compile_grammar
 from moe_asr.fsa.grammar_parser import read_grammar
+from moe_asr.fsa.ngram_fst import g_from_arpa
 from moe_asr.lang import provenance
 from moe_asr.lang.directory import STEP as LANG_STEP
 from moe_asr.lang.directory import WORDS
@@ -64,8 +65,6 @@ def make_g(
             "sha256": provenance.hash_path(source),
         }
         if kind == "arpa":
-            from moe_asr.fsa.ngram_fst import g_from_arpa
-
             fst = g_from_arpa(source, words, report)
         else:
             fst, compiled = compile_grammar(source, words)

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from moe_asr.errors import StaleError
 from moe_asr.lang.directory import LangDir
 from moe_asr.lang.provenance import verify
 
@@ -39,3 +42,5 @@ def test_the_commands_of_the_walk_through(tmp_path: Path) -> None:
     phones = LangDir.load(tmp_path / "data" / "lang_phones")
     assert len(phones.lexicon["the"]) == 2 and "<unk>" in phones.words
     verify(tmp_path / "data" / "graph")
+    with pytest.raises(StaleError):  # the model of the text before the edit
+        verify(tmp_path / "data" / "graph_3gram")

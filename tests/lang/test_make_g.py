@@ -1,5 +1,6 @@
 """The step that makes G: its labels, its metadata, and when it is made again."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,26 @@ GRAMMAR = """\
 @start <command>;
 <command> = play <what> | play;
 <what> = @"what.txt";
+"""
+ARPA = """\
+\\data\\
+ngram 1=6
+ngram 2=3
+
+\\1-grams:
+-1 <s> -0.5
+-1 </s>
+-0.5 play -0.25
+-0.75 jazz
+-1 news
+-1 radio
+
+\\2-grams:
+-0.125 <s> play
+-0.25 play jazz
+-0.5 jazz </s>
+
+\\end\\
 """
 
 
@@ -46,6 +67,17 @@ class Workplace:
         return make_g(self.folder / "graph", self.folder / "lang", **arguments)
 
 
+def sentence_score(fst: Fst, labels: list[int], backoff: int, state: int = 0) -> float:
+    """The best path of a sentence, by trying all arcs; a backoff is taken where the word has no arc."""
+    if not labels and fst.final_score[state] > -math.inf:
+        return float(fst.final_score[state])
+    for label, rest in ((labels[:1], labels[1:]), ([backoff], labels)):
+        for arc in range(fst.arc_splits[state], fst.arc_splits[state + 1]):
+            if [fst.ilabel[arc]] == label:
+                return float(fst.score[arc]) + sentence_score(fst, rest, backoff, fst.dst[arc])
+    return -math.inf
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
@@ -66,6 +98,28 @@ def test_g_of_a_grammar(place: Workplace) -> None:
         "sha256": hash_path(place.grammar),
     }
     verify(place.folder / "graph")
+
+
+def test_g_of_an_n_gram_model(place: Workplace) -> None:
+    arpa = place.folder / "lm.arpa"
+    arpa.write_text(ARPA)
+    assert place.make(grammar=None, arpa=arpa) and not place.make(grammar=None, arpa=arpa)
+    assert any("1 of 6 words are not in" in line and "radio" in line for line in place.said)
+    fst, metadata = Fst.load(place.folder / "graph" / "G.safetensors")
+    words = LangDir.load(place.folder / "lang").words
+    assert metadata["kind"] == "G" and metadata["source"] == "arpa"
+    assert {words.symbol(label) for label in fst.ilabel} == {"play", "jazz", "news", "#0"}
+    backoffs = fst.ilabel == words["#0"]
+    assert backoffs.any() and (fst.olabel[backoffs] == 0).all()
+    assert (fst.olabel[~backoffs] == fst.ilabel[~backoffs]).all()
+    for sentence, log10 in (("play jazz", -0.875), ("jazz", -1.75), ("play news jazz", -2.625)):
+        labels = [words[word] for word in sentence.split()]
+        assert sentence_score(fst, labels, words["#0"]) == pytest.approx(log10 * math.log(10))
+    assert place.make() and "graph/G: made (another source)" in place.said
+    assert Fst.load(place.folder / "graph" / "G.safetensors")[1]["source"] == "grammar"
+    arpa.write_text(ARPA.replace("-0.25", "-0,25"))
+    with pytest.raises(TextError, match=r"lm\.arpa:8: "):
+        place.make(grammar=None, arpa=arpa)
 
 
 @pytest.mark.parametrize("name", ["g.gram", "what.txt"])
