@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "moe_asr"
 # The rooms in the order of the pipeline: a room imports from itself and from those before it.
-ROOMS = ["text", "audio", "data", "nn", "model", "fsa", "decode", "evaluate", "train", "cli"]
+ROOMS = ["text", "audio", "data", "nn", "model", "lm", "fsa", "lang", "decode", "evaluate", "train", "cli"]
 COMMON = [
     "errors",
     "files",

@@ -1,4 +1,4 @@
-"""Slow references for n-gram models, from the formulas, with dictionaries; nothing is shared with the package."""
+"""Slow references for n-gram models, from the formulas, with dictionaries; nothing of the package."""
 
 import math
 import random
@@ -40,9 +40,7 @@ class KneserNey:
         if self.min_counts[0] > 1:
             known = {w for w in known if frequency[w] >= self.min_counts[0]}
         self.vocabulary = sorted(known | {UNK, EOS})  # what can be predicted
-        self.sentences = [
-            [BOS, *(w if w in known else UNK for w in words), EOS] for words in split
-        ]
+        self.sentences = [[BOS, *(w if w in known else UNK for w in words), EOS] for words in split]
         self.occurrences: Counter[Ngram] = Counter()
         before: dict[Ngram, set[str]] = defaultdict(set)
         for words in self.sentences:
@@ -86,9 +84,7 @@ class KneserNey:
     def probability(self, history: Ngram, word: str) -> float:
         if len(history) >= self.order:
             return self.probability(history[1:], word)
-        below = (
-            self.probability(history[1:], word) if history else 1.0 / len(self.vocabulary)
-        )
+        below = self.probability(history[1:], word) if history else 1.0 / len(self.vocabulary)
         if history not in self.total:
             return below
         ngram, total = (*history, word), self.total[history]
@@ -148,7 +144,8 @@ class Backoff:
         """Relative growth of perplexity without one n-gram, every word after its history added up."""
         history = ngram[:-1]
         without = Backoff(
-            {key: value for key, value in self.probability.items() if key != ngram}, dict(self.weight)
+            {key: value for key, value in self.probability.items() if key != ngram},
+            dict(self.weight),
         )
         explicit = [w for w in self.vocabulary if (*history, w) in without.probability]
         rest = 1.0 - sum(without.probability[(*history, w)] for w in explicit)
@@ -165,7 +162,9 @@ class Backoff:
         return {
             ngram: self.growth(
                 ngram,
-                self.history_probability(ngram[:-1]) if p_history is None else p_history[ngram[:-1]],
+                self.history_probability(ngram[:-1])
+                if p_history is None
+                else p_history[ngram[:-1]],
             )
             for ngram in self.probability
             if len(ngram) > 1

@@ -100,7 +100,9 @@ def test_perplexity_is_that_of_the_formulas(order: int) -> None:
 def test_unknown_words_are_counted_as_unk() -> None:
     sentences = ["a b a", "a x b", "y a", "a b"]
     model = train_kneser_ney(corpus_of(sentences, ["a", "b", "z"]), 2).model
-    replaced = train_kneser_ney(corpus_of(["a b a", "a <unk> b", "<unk> a", "a b"], ["a", "b", "z"]), 2)
+    replaced = train_kneser_ney(
+        corpus_of(["a b a", "a <unk> b", "<unk> a", "a b"], ["a", "b", "z"]), 2
+    )
     np.testing.assert_array_equal(model.log_prob, replaced.model.log_prob)
     assert list(model.words) == ["<unk>", "<s>", "</s>", "a", "b", "z"]
     p = as_dictionaries(model).p
