@@ -17,7 +17,10 @@ from moe_asr.cli.script import run_script
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--text", type=Path, required=True, help="one sentence a line, symbols between spaces; or .gz"
+        "--text",
+        type=Path,
+        required=True,
+        help="one sentence a line, symbols between spaces; or .gz",
     )
     parser.add_argument("--order", type=int, required=True, help="the N of N-gram")
     units = parser.add_mutually_exclusive_group()

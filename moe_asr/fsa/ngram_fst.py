@@ -1,5 +1,6 @@
 """n-gram models as acceptors (G): by kaldilm, and by a conversion of our own that is held against it."""
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -44,10 +45,12 @@ def g_from_arpa(
         Arcs sorted by label; every state on a path from the start to a final one.
 
     Raises:
-        TextError: with file and line, if the file is malformed; naming it, if kaldilm cannot convert it, or if
-            none of its words is in the table.
+        TextError: with file and line, if the file is malformed; naming it, if kaldilm cannot convert it, or
+            if none of its words is in the table.
         MissingDependencyError: if kaldilm is not installed.
     """
+    if importlib.util.find_spec("kaldilm") is None:
+        raise MissingDependencyError("G needs kaldilm, which is absent: pip install kaldilm")
     model = read_arpa(path)
     _check_word_table(words)
     missing = uncovered_words(model, words)
@@ -66,8 +69,6 @@ def g_from_arpa(
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode != 0 or not result.is_file():
             said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-            if "No module named 'kaldilm'" in done.stderr:
-                raise MissingDependencyError("G needs kaldilm, which is absent: pip install kaldilm")
             raise TextError(f"{path}: kaldilm cannot convert it: {said[0]}")
         fst = read_openfst(result)
     fst = fst.connect().arc_sort()
@@ -112,10 +113,7 @@ def token_ngram_fst(model: NgramModel, tokens: SymbolTable) -> Fst:
         TextError: if none of the model's words is a token, or it has no ``</s>``.
     """
     labels = np.array(
-        [
-            -1 if word in SPECIAL_TOKENS else tokens.get(word, -1)
-            for word in model.words
-        ],
+        [-1 if word in SPECIAL_TOKENS else tokens.get(word, -1) for word in model.words],
         np.int64,
     )
     missing = [word for word, label in zip(model.words, labels, strict=True) if label < 0]
@@ -175,7 +173,9 @@ def _check_conversion(
 ) -> None:
     for word in (EPSILON, BACKOFF):
         if word in model.words:
-            raise TextError(f"{source}: '{word}' is a word of the model, but means something else in G")
+            raise TextError(
+                f"{source}: '{word}' is a word of the model, but means something else in G"
+            )
     if EOS not in model.words:
         raise TextError(f"{source}: no {EOS} among the unigrams: no sentence would ever end")
     if len(missing) == len(model.words) - (BOS in model.words) - 1:
@@ -198,12 +198,12 @@ def _check_labels(fst: Fst, num_symbols: int, backoff_label: int, source: str) -
 def backoff_stochasticity(fst: Fst) -> np.ndarray:
     """(S,) float64: the natural log of the total probability that leaves each state; 0 where it is 1.
 
-    The total is that of every label once, with the score that it has when the backoff arc (input label not 0,
-    output label 0) is taken only where there is no arc of that label, over as many backoffs as it needs; ending
-    (the final score) counts as a label. Kaldi's ``fstisstochastic`` adds up arcs as they are, backoffs among
-    them, so that it has to allow for what the words of a state take from the state below. Here that is taken
-    out, and a state of an n-gram G is off 0 by rounding only, if no words were left out and the model
-    itself is sound; words left out show as less than 0. -inf where nothing leaves.
+    The total is over all labels, each with the score that it has when the backoff arc (input label not 0,
+    output label 0) is taken only where there is no arc of that label, as often as need be; ending (the
+    final score) counts as a label. Kaldi's ``fstisstochastic`` adds up arcs as they are, backoffs among them,
+    so that it has to allow for what the words of a state take from the state below. Here that is taken out,
+    and a state of an n-gram G is off 0 by rounding only, if no words were left out and the model itself is
+    sound; words left out show as less than 0. -inf where nothing leaves.
 
     Raises:
         GraphError: if a state has two backoff arcs, or they lead in a circle.

@@ -27,8 +27,8 @@ def read_arpa(path: PathLike) -> NgramModel:
     """Reads an ARPA file, plain or packed by gzip (told by its content, not its name).
 
     Accepted: any text before ``\\data\\``, spaces or tabs between fields, backoff weights left out (they are
-    0), ``-99`` or less and ``-inf`` for log 0, an order above the others without n-grams, n-grams in any order,
-    whose suffixes need not be there. Word ids are the order of the unigrams in the file.
+    0), ``-99`` or less and ``-inf`` for log 0, an order above the others without n-grams, n-grams in any
+    order, whose suffixes need not be there. Word ids are the order of the unigrams in the file.
 
     Raises:
         TextError: with file and line, if it is anything else: counts that do not agree with ``\\data\\``,
@@ -140,7 +140,7 @@ class _Reader:
 
     def _section(self, order: int, count: int, highest: int) -> bytes | None:
         """Reads the n-grams of one order; returns the line after them."""
-        block, blocks = b"", []
+        block, blocks = b"", list[tuple[np.ndarray, ...]]()
         while block or not blocks:
             first = self.lines.number + 1
             block = self.lines.take_entries()
@@ -232,9 +232,13 @@ class _Reader:
             try:
                 SymbolTable([word.decode("utf-8")])
             except UnicodeDecodeError as error:
-                raise self.lines.error(f"word {word!r} is not UTF-8: {error.reason}", number) from error
+                raise self.lines.error(
+                    f"word {word!r} is not UTF-8: {error.reason}", number
+                ) from error
             except TextError as error:
-                raise self.lines.error(f"word {_shown(word)} cannot be one: {error}", number) from error
+                raise self.lines.error(
+                    f"word {_shown(word)} cannot be one: {error}", number
+                ) from error
 
     def _numbers(self, fields: np.ndarray, numbers: np.ndarray, what: str) -> np.ndarray:
         """Natural logs of log10 values."""
@@ -313,7 +317,9 @@ def write_arpa(model: NgramModel, path: PathLike) -> None:
             log_probs = map("%.9g".__mod__, (model.log_prob[nodes] / LOG_10).tolist())
             weights = map("\t%.9g".__mod__, (model.backoff[nodes] / LOG_10).tolist())
             is_written = has_backoff[nodes].tolist()
-            ends = (weight if flag else "" for weight, flag in zip(weights, is_written, strict=True))
+            ends = (
+                weight if flag else "" for weight, flag in zip(weights, is_written, strict=True)
+            )
             lines = map("%s\t%s%s\n".__mod__, zip(log_probs, texts, ends, strict=True))
             stream.write(f"\n\\{order}-grams:\n".encode())
             while block := "".join(islice(lines, _BLOCK_LINES)):

@@ -196,7 +196,7 @@ def _corpus(
         kept = np.ones(len(ids), bool)
         kept[empty] = kept[empty - 1] = False
         ids = ids[kept]
-    if not len(ids):
+    if not keep_empty and not len(ids):
         raise TextError(f"{source}: no words in it")
     return Corpus(SymbolTable(encoder.words, f"words of {source}"), ids, source)
 
@@ -252,4 +252,3 @@ def _decode(block: bytes, path: Path, first_line: int) -> str:
     except UnicodeDecodeError as error:
         line = first_line + block.count(b"\n", 0, error.start)
         raise TextError(f"{path}:{line}: not UTF-8 text: {error.reason}") from error
-

@@ -55,9 +55,7 @@ class TrainedModel:
         return np.log(np.maximum(self.counts, 1) / self.counts[0])
 
 
-def train_kneser_ney(
-    corpus: Corpus, order: int, min_counts: Sequence[int] = (1,)
-) -> TrainedModel:
+def train_kneser_ney(corpus: Corpus, order: int, min_counts: Sequence[int] = (1,)) -> TrainedModel:
     """Trains a model of every word of the corpus's vocabulary.
 
     With a(h w) the occurrences of an n-gram of the highest order, and `continuation_counts` below,
@@ -73,7 +71,7 @@ def train_kneser_ney(
         order: at least 1.
         min_counts: by order, the last one holding for the orders after it: n-grams that occur less often are
             not in the model. They stay in all counts that discounts are made of, and give all of their own
-            count to gamma. Of order 1, if above 1: words that occur less often are read as ``<unk>``, everywhere.
+            count to gamma. Of order 1, if above 1: words that occur less often are read as ``<unk>``.
 
     Raises:
         ConfigError: if ``min_counts`` falls from one order to the next, which would leave n-grams without
@@ -163,8 +161,8 @@ def find_discounts(
 ) -> tuple[tuple[int, int, int, int], tuple[float, float, float] | None]:
     """The counts of counts n1 to n4, and the discounts of counts 1, 2, and 3 or more.
 
-    With Y = n1 / (n1 + 2 n2), count i is discounted by i - (i + 1) Y n(i+1) / n(i) (Chen and Goodman, equation
-    26). None instead, if one of n1 to n4 is 0 or a discount is not in (0, i].
+    With Y = n1 / (n1 + 2 n2), count i is discounted by i - (i + 1) Y n(i+1) / n(i) (Chen and Goodman,
+    equation 26). None instead, if one of n1 to n4 is 0 or a discount is not in (0, i].
     """
     n1, n2, n3, n4 = np.bincount(np.minimum(counts, 5), minlength=5)[1:5].tolist()
     discounts = None
@@ -181,7 +179,8 @@ def _limits(order: int, min_counts: Sequence[int]) -> list[int]:
         raise ConfigError(f"order is {order}; expected at least 1")
     if not 1 <= len(min_counts) <= order or min(min_counts) < 1:
         raise ConfigError(
-            f"min_counts are {list(min_counts)}; expected 1 to {order} of them (one an order), each at least 1"
+            f"min_counts are {list(min_counts)}; expected 1 to {order} of them (one an order), "
+            "each at least 1"
         )
     for n, (lower, higher) in enumerate(zip(min_counts, min_counts[1:], strict=False), start=1):
         if higher < lower:

@@ -133,7 +133,7 @@ class NgramModel:
         return result
 
     def probability_sums(self) -> np.ndarray:
-        """(G,) float64: the sum over all words (``<unk>`` and ``</s>`` too) of p(word | node); 1 if all is well.
+        """(G,) float64: the sum over all words (``<unk>``, ``</s>`` too) of p(word | node); it should be 1.
 
         Nodes of the highest order are histories like any other: those of the words they end in.
         """
@@ -149,7 +149,7 @@ class NgramModel:
 
     @cached_property
     def lower_log_prob(self) -> np.ndarray:
-        """(G,) float64: natural log of p(word | suffix of parent), what backing off gives; 0 below order 2."""
+        """(G,) float64: natural log of p(word | suffix of parent), what backing off gives; else 0."""
         result = np.zeros(self.num_nodes)
         longer = slice(self.splits[2], None)
         result[longer] = self.conditional(self.suffix[self.parent[longer]], self.word[longer])

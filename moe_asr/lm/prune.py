@@ -15,8 +15,8 @@ def prune(
 ) -> NgramModel:
     """Removes n-grams, from the highest order to the bigrams, that the model is hardly worse without.
 
-    An n-gram (h, w) goes if the perplexity of the model, over texts that the model itself makes, would grow by
-    less than the factor 1 + ``threshold`` without it:
+    An n-gram (h, w) goes if without it the perplexity of the model, over texts that the model itself makes,
+    would grow by less than the factor 1 + ``threshold``:
 
         D = -p(h) (p(w|h) (log p(w|h') + log a' - log p(w|h)) + (1 - sum_v p(v|h)) (log a' - log a))
         exp(D) - 1 < threshold

@@ -1,4 +1,4 @@
-"""Slow references for n-gram models, from the formulas, with dictionaries; nothing is shared with the package."""
+"""Slow references for n-gram models, from the formulas, with dictionaries; nothing of the package."""
 
 import math
 import random
