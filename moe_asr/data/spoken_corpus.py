@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,16 @@ def make_spoken_corpus(
 
     A split is the shortest beginning of the plan (`SpokenPlan`) that lasts the hours asked for. The same
     sentences and options are recognised: files that are there and whole (by their checksums) are kept,
-    so that an interrupted call is taken up where it stopped and a complete one does nothing. Results of
-    other sentences or options are replaced. Manifests and stamp appear once all audio is there.
+    so that an interrupted call is taken up where it stopped, a complete one does nothing, and other hours
+    add or remove files. Results of other sentences or options are replaced. Manifests and stamp appear
+    once all audio is there.
 
     Args:
         sentences: of ``train``, ``dev`` and ``test``; see `SpokenPlan`.
 
     Returns:
-        The stamp: options, key, and for each split the numbers of utterances, words and seconds.
+        The stamp: options, key, and for each split the hours asked for, and the numbers of utterances,
+        words and seconds.
 
     Raises:
         DataError: see `SpokenPlan`; if espeak-ng cannot say a sentence.
@@ -63,10 +66,11 @@ def make_spoken_corpus(
 
     folder = Path(folder)
     plan = SpokenPlan(sentences, options)
+    decisive = {k: v for k, v in to_dict(options).items() if not k.endswith("_hours")}
     identity = {
         "version": _FORMAT_VERSION,
         "espeak_ng": espeak_version(),
-        "options": to_dict(options),
+        "options": decisive,
         "variants": {split: list(VARIANTS[split]) for split in SPLITS},
         "sentences": {split: _digest(plan.sentences[split]) for split in SPLITS},
     }
@@ -75,8 +79,9 @@ def make_spoken_corpus(
     journal = Journal(audio_folder)
     kept = journal.valid_records()
     stamp = read_json(stamp_path) if stamp_path.is_file() else None
-    if isinstance(stamp, dict) and stamp.get("key") == key and _is_complete(stamp, kept, folder):
-        return stamp
+    if isinstance(stamp, dict) and stamp.get("key") == key:
+        if all(_is_complete(stamp["splits"][s], s, options, kept, folder) for s in SPLITS):
+            return stamp
     stamp_path.unlink(missing_ok=True)
     for split in SPLITS:
         manifest_path(folder, split).unlink(missing_ok=True)
@@ -92,7 +97,7 @@ def make_spoken_corpus(
     stamp = {
         "key": key,
         **identity,
-        "splits": {split: _counts(plan, split, made[split]) for split in SPLITS},
+        "splits": {split: _counts(plan, split, made[split], folder) for split in SPLITS},
     }
     write_json(stamp_path, stamp)
     return stamp
@@ -135,14 +140,20 @@ def _tasks(
         yield utterances, own, audio_folder, plan.options.sample_rate
 
 
-def _is_complete(stamp: Mapping[str, Any], kept: Mapping[str, Record], folder: Path) -> bool:
-    return all(
-        manifest_path(folder, split).is_file()
-        and all(
-            f"{split}-{index:06d}" in kept
-            for index in range(stamp["splits"][split]["num_utterances"])
-        )
-        for split in SPLITS
+def _is_complete(
+    counts: Mapping[str, Any],
+    split: str,
+    options: SpokenCorpusOptions,
+    kept: Mapping[str, Record],
+    folder: Path,
+) -> bool:
+    """Whether a split is what the stamp says and the options ask for."""
+    manifest = manifest_path(folder, split)
+    return (
+        counts["hours"] == options.hours(split)
+        and manifest.is_file()
+        and zlib.crc32(manifest.read_bytes()) == counts["manifest_checksum"]
+        and all(f"{split}-{index:06d}" in kept for index in range(counts["num_utterances"]))
     )
 
 
@@ -158,9 +169,12 @@ def _remove_others(folder: Path, key: str, made: Mapping[str, Sequence[Record]])
                 os.unlink(entry.path)
 
 
-def _counts(plan: SpokenPlan, split: str, records: Sequence[Record]) -> dict[str, Any]:
+def _counts(
+    plan: SpokenPlan, split: str, records: Sequence[Record], folder: Path
+) -> dict[str, Any]:
     utterances = [plan.utterance(split, index) for index in range(len(records))]
     return {
+        "hours": plan.options.hours(split),
         "num_utterances": len(records),
         "num_words": sum(len(record.words) for record in records),
         "num_distinct_words": len({word for u in utterances for word in u.speech.text.split()}),
@@ -170,6 +184,7 @@ def _counts(plan: SpokenPlan, split: str, records: Sequence[Record]) -> dict[str
             sum(record.num_samples for record in records) / plan.options.sample_rate, 3
         ),
         "num_bytes": sum(record.num_bytes for record in records),
+        "manifest_checksum": zlib.crc32(manifest_path(folder, split).read_bytes()),
     }
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ OPTIONS = SpokenCorpusOptions(
     dev_hours=4 / 3600,
     test_hours=12 / 3600,
     unseen_accent_share=0.5,
-    reverb_probability=0.5,
+    reverb_probability=0.3,
 )
 
 
@@ -168,7 +169,12 @@ def command(tmp_path):
     command = [sys.executable, "-m", "moe_asr.cli", "prepare-voice-commands"]
     command += [f"--{split}-text={tmp_path / split}.txt" for split in SPLITS]
     command += [f"--{split}-hours={OPTIONS.hours(split)!r}" for split in SPLITS]
-    return [*command, "--unseen-accent-share=0.5", f"--output={tmp_path / 'out'}"]
+    return [
+        *command,
+        "--unseen-accent-share=0.5",
+        "--reverb-probability=0.3",
+        f"--output={tmp_path / 'out'}",
+    ]
 
 
 def test_another_process_makes_the_same(made, command, tmp_path):
@@ -235,6 +241,29 @@ def test_a_damaged_file_is_found_and_made_again(made, copy, damage):
     assert contents(copy) == expected
     after = times(copy)
     assert [name for name in kept if after[name] != kept[name]] == ["test-000001.flac"]
+
+
+def test_a_damaged_manifest_is_written_again(made, copy):
+    expected, kept = contents(copy), times(copy)
+    path = manifest_path(copy, "dev")
+    path.write_bytes(path.read_bytes()[:-10])
+    remake(copy)
+    assert contents(copy) == expected and times(copy) == kept
+
+
+def test_other_hours_keep_the_files_that_are_there(made, copy):
+    kept = times(copy)
+    longer = dataclasses.replace(OPTIONS, dev_hours=3 * OPTIONS.dev_hours)
+    stamp = remake(copy, options=longer)
+    after = times(copy)
+    assert set(kept) < set(after) and kept == {name: after[name] for name in kept}
+    assert stamp["splits"]["dev"]["duration_seconds"] >= 12
+    assert len(read_cuts(manifest_path(copy, "dev"))) == stamp["splits"]["dev"]["num_utterances"]
+    assert remake(copy)["splits"] == made[1]["splits"] | {
+        split: made[1]["splits"][split] | {"manifest_checksum": pytest.approx(0, abs=2**32)}
+        for split in SPLITS
+    }
+    assert contents(copy) == contents(made[0])
 
 
 @pytest.mark.parametrize("changed", ["options", "sentences"])
