@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.prepare_voice_commands",
         "make a spoken corpus from sentences: voices, noise, rooms",
     ),
+    "download-corpus": ("moe_asr.cli.download_corpus", "download LibriSpeech or AISHELL by lhotse"),
+    "prepare-corpus": ("moe_asr.cli.prepare_corpus", "make manifests of LibriSpeech or AISHELL"),
     "compute-cmvn": (
         "moe_asr.cli.compute_cmvn",
         "global mean and variance of a manifest's features",
