@@ -25,6 +25,7 @@ from moe_asr.files import PathLike, read_text
 TRANSCRIPTS = "data_aishell/transcript/aishell_transcript_v0.8.txt"
 WAVES = "data_aishell/wav"
 LEXICON = "resource_aishell/lexicon.txt"
+_NO_WORDS = ("SIL", "<SPOKEN_NOISE>")
 _UTTERANCE = re.compile(r"[A-Z0-9]+?(S\d{4})W\d{4}")
 
 
@@ -142,6 +143,30 @@ class Aishell(PublicCorpus):
             raise_for(str(path), culprits)
             self._transcripts[root] = texts, hashlib.sha256(content.encode()).hexdigest()
         return self._transcripts[root]
+
+
+def read_lexicon_words(path: PathLike) -> list[str]:
+    """The words of ``resource_aishell/lexicon.txt``, each once, normalised as transcripts are.
+
+    Its lines are ``word phone phone ...``; the entries for silence and noise are passed over.
+
+    Raises:
+        DataError: with file and line, on a line without phones; naming the file if it cannot be read.
+    """
+    from lhotse.recipes.aishell import text_normalize
+
+    try:
+        content = read_text(path)
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    words: dict[str, None] = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        fields = line.split()
+        if len(fields) < 2:
+            raise DataError(f"{path}:{number}: expected 'word phone phone ...', found {line!r}")
+        if fields[0] not in _NO_WORDS:
+            words[text_normalize(fields[0])] = None
+    return list(words)
 
 
 def _packed_speakers(waves: Path) -> list[str]:
