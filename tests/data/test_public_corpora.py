@@ -1,10 +1,7 @@
 """LibriSpeech and AISHELL as they lie on disk, whole and damaged, and what preparation makes of them."""
 
-import functools
-import http.server
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from moe_asr.data.manifests import read_cuts
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import read_json
 from tests.egs import mock_corpora
+from tests.egs.recipe_runs import serving
 
 FOLDERS = {"librispeech": "LibriSpeech", "aishell": "."}
 
@@ -291,40 +289,17 @@ def test_audio_of_another_rate_is_refused(copy: Callable[[str], Path]) -> None:
         prepare_part(corpus, root, "test", corpus.scan(root, "test"), DurationLimits())
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Serves a folder; returns its address."""
-    servers = []
-
-    def start(folder: Path) -> str:
-        class Quiet(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        handler = functools.partial(Quiet, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.mark.parametrize("name", ["librispeech", "aishell"])
 def test_a_download_gives_what_was_packed(
     mocks: dict[str, Path],
-    serve: Callable[[Path], str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    base_url = serve(mock_corpora.pack(name, mocks[name], tmp_path / "server"))
     output = tmp_path / "downloads"
     command = ["download-corpus", "--corpus", name, "--output", str(output)]
-    assert main([*command, "--base-url", base_url]) == 0
+    with serving(mock_corpora.pack(name, mocks[name], tmp_path / "server")) as url:
+        assert main([*command, "--base-url", url]) == 0
     corpus = make_corpus(name)
     root = corpus.locate(output)
     for part in corpus.parts:
@@ -344,7 +319,6 @@ def test_a_download_gives_what_was_packed(
 
 def test_a_damaged_archive_and_files_for_language_models(
     mocks: dict[str, Path],
-    serve: Callable[[Path], str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -352,12 +326,13 @@ def test_a_damaged_archive_and_files_for_language_models(
     archive = resources / "12" / "dev-clean.tar.gz"
     archive.write_bytes(archive.read_bytes()[:3000])
     command = ["download-corpus", "--corpus", "librispeech", "--output", str(tmp_path / "out")]
-    command += ["--base-url", serve(resources), "--lm-files", "librispeech-lexicon.txt"]
-    assert main([*command, "--parts"]) == 0
+    with serving(resources) as url:
+        command += ["--base-url", url, "--lm-files", "librispeech-lexicon.txt"]
+        assert main([*command, "--parts"]) == 0
+        assert main([*command, "--parts", "dev-clean"]) == 2
     lexicon = tmp_path / "out" / "lm" / "librispeech-lexicon.txt"
     assert lexicon.read_bytes() == (mocks["librispeech"] / "lm" / lexicon.name).read_bytes()
     assert not (tmp_path / "out" / "LibriSpeech").exists()
-    assert main([*command, "--parts", "dev-clean"]) == 2
     error = capsys.readouterr().err
     assert "download failed: " in error and "delete that <part>.tar.gz in" in error
     assert main([*command, "librispeech.txt"]) == 2

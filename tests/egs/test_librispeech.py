@@ -1,0 +1,55 @@
+"""The LibriSpeech recipe, every stage of it, on a mock of the corpus."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moe_asr.data.manifests import read_cuts
+from tests.egs import mock_corpora
+from tests.egs.recipe_runs import ROOT, check_table, contents, run_recipe, serving, steps_made
+
+OPTIONS = ("--systems", "moe_1b")
+
+
+@pytest.fixture(scope="module")
+def mock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mock_corpora.make("librispeech", tmp_path_factory.mktemp("librispeech"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, mock: Path) -> tuple[Path, str]:
+    """The recipe from the download on: its folder, and what it printed."""
+    exp = tmp_path_factory.mktemp("exp")
+    text = mock / "lm" / "librispeech-lm-norm.txt.gz"
+    with serving(mock_corpora.pack("librispeech", mock, exp / "server")) as url:
+        output = run_recipe("librispeech", exp, *OPTIONS, "--mirror", url, "--train-lm", str(text))
+    return exp, output
+
+
+def test_the_table_is_that_of_the_files(run: tuple[Path, str]) -> None:
+    check_table(*run, ["test-clean", "test-other"], str.split)
+
+
+def test_no_test_utterance_is_trained_on(run: tuple[Path, str]) -> None:
+    speakers = {
+        name: {cut.supervisions[0].speaker for cut in read_cuts(run[0] / f"data/cuts_{name}.jsonl.gz")}
+        for name in ("train", "dev", "test-clean", "test-other")
+    }
+    assert speakers["train"] == {"103", "1034", "14", "20"}
+    assert speakers["dev"] == {"84", "116"}
+    assert (speakers["test-clean"], speakers["test-other"]) == ({"61"}, {"367"})
+
+
+def test_a_second_run_needs_no_server_and_makes_nothing_again(
+    run: tuple[Path, str], mock: Path
+) -> None:
+    exp, output = run
+    assert {"data/joined_train"} <= set(steps_made(output))
+    before = contents(exp)
+    text = mock / "lm" / "librispeech-lm-norm.txt.gz"
+    nowhere = ("--mirror", "http://127.0.0.1:9", "--train-lm", str(text))
+    assert steps_made(run_recipe("librispeech", exp, *OPTIONS, *nowhere)) == []
+    assert contents(exp) == before
