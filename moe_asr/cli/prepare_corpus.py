@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes ``cuts_{part}.jsonl.gz`` and ``text_{part}.txt``; prints what was left out."""
-    from moe_asr.data.corpus import DurationLimits, PartReport, make_corpus
-    from moe_asr.files import read_json
+    from moe_asr.data.corpus import DurationLimits, format_reports, make_corpus, read_report
 
     corpus = make_corpus(args.corpus)
     limits = DurationLimits(args.min_seconds, args.max_seconds)
@@ -41,22 +40,12 @@ def run(args: argparse.Namespace) -> int:
         if not args.partial:
             corpus.check_complete(root, part, listing)
     for part, listing in listings.items():
-        make_part(corpus, root, part, listing, args.output, limits)
+        make_part(corpus, root, part, listing, limits, args.output)
     for name, members in corpus.joined.items():
         chosen = [part for part in members if part in parts]
         if chosen:
             join_parts(name, chosen, args.output)
-    reports = [PartReport(**read_json(args.output / f"report_{part}.json")) for part in parts]
-    print(
-        f"{'part':<17}{'published':>10}{'on disk':>9}{'no text':>9}{'too short':>11}{'too long':>10}"
-        f"{'kept':>8}{'hours':>9}{'longest s':>11}"
-    )
-    for row in reports:
-        print(
-            f"{row.part:<17}{row.published:>10}{row.found:>9}{row.without_transcript:>9}"
-            f"{row.too_short:>11}{row.too_long:>10}{row.kept:>8}{row.hours:>9.2f}"
-            f"{row.longest_seconds:>11.2f}"
-        )
+    print(format_reports([read_report(args.output, part) for part in parts]))
     return 0
 
 
@@ -65,52 +54,39 @@ def make_part(
     root: Path,
     part: str,
     listing: "PartListing",
-    output: Path,
     limits: "DurationLimits",
+    output: Path,
 ) -> None:
-    """The manifest of a part, unless it is up to date with the files on disk."""
+    """The files of a part, unless they are up to date with those of the corpus."""
     from moe_asr.config import to_dict
-    from moe_asr.data.corpus import prepare_part
-    from moe_asr.data.manifests import write_cuts
-    from moe_asr.files import write_json, write_text
+    from moe_asr.data.corpus import part_files, write_part
     from moe_asr.lang.provenance import make
 
     files = output / f"files_{part}.txt"
     listing.write(files)
-
-    def build(folder: Path) -> None:
-        cuts, report = prepare_part(corpus, root, part, listing, limits)
-        write_cuts(cuts, folder / f"cuts_{part}.jsonl.gz")
-        write_text(
-            folder / f"text_{part}.txt", "".join(f"{listing.texts[cut.id]}\n" for cut in cuts)
-        )
-        write_json(folder / f"report_{part}.json", report.as_dict())
-
-    outputs = [f"cuts_{part}.jsonl.gz", f"text_{part}.txt", f"report_{part}.json"]
-    training = corpus.parts[part].role == "train"
     settings: dict[str, Any] = {"corpus": corpus.name, "root": str(root)}
-    if training:
+    if corpus.parts[part].role == "train":
         settings.update(to_dict(limits))
-    make(output, f"part_{part}", {"files": files}, outputs, settings, build)
+    make(
+        output,
+        f"part_{part}",
+        inputs={"files": files},
+        outputs=part_files(part),
+        settings=settings,
+        build=lambda folder: write_part(corpus, root, part, listing, limits, folder),
+    )
 
 
 def join_parts(name: str, parts: list[str], output: Path) -> None:
-    """One manifest and one text of several parts."""
-    from moe_asr.data.corpus import join_cuts
-    from moe_asr.data.manifests import read_cuts, write_cuts
-    from moe_asr.files import write_text
+    """One manifest and one text of several parts, unless they are up to date."""
+    from moe_asr.data.corpus import joined_files, part_files, write_joined
     from moe_asr.lang.provenance import make
 
-    def build(folder: Path) -> None:
-        cuts = join_cuts((read_cuts(output / f"cuts_{part}.jsonl.gz") for part in parts), name)
-        write_cuts(cuts, folder / f"cuts_{name}.jsonl.gz")
-        texts = [(output / f"text_{part}.txt").read_text(encoding="utf-8") for part in parts]
-        write_text(folder / f"text_{name}.txt", "".join(texts))
-
-    inputs = {
-        f"{kind} of {part}": output / f"{kind}_{part}{ending}"
-        for part in parts
-        for kind, ending in (("cuts", ".jsonl.gz"), ("text", ".txt"))
-    }
-    outputs = [f"cuts_{name}.jsonl.gz", f"text_{name}.txt"]
-    make(output, f"joined_{name}", inputs, outputs, {"parts": parts}, build)
+    make(
+        output,
+        f"joined_{name}",
+        inputs={file: output / file for part in parts for file in part_files(part)},
+        outputs=joined_files(name),
+        settings={"parts": parts},
+        build=lambda folder: write_joined(name, parts, output, folder),
+    )

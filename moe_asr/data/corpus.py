@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 from lhotse import MonoCut, RecordingSet, SupervisionSet
 from lhotse.cut import Cut
 
+from moe_asr.config import from_dict
+from moe_asr.data.manifests import read_cuts, write_cuts
 from moe_asr.errors import ConfigError, DataError
-from moe_asr.files import PathLike, write_text
+from moe_asr.files import PathLike, read_json, read_text, write_json, write_text
 
 SAMPLE_RATE = 16000  # of both corpora
 MAX_CULPRITS = 10
@@ -84,9 +86,6 @@ class PartReport:
     kept: int
     hours: float
     longest_seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class PublicCorpus(ABC):
@@ -230,11 +229,63 @@ def prepare_part(
     return kept, report
 
 
-def join_cuts(parts: Iterable[Iterable[Cut]], seed: str) -> list[Cut]:
-    """The cuts of several parts in a fixed random order, so that neighbours are of all of them."""
-    cuts = [cut for part in parts for cut in part]
-    random.Random(seed).shuffle(cuts)
-    return cuts
+def part_files(part: str) -> list[str]:
+    """What `write_part` writes: the manifest, the words for language models, the report."""
+    return [f"cuts_{part}.jsonl.gz", f"text_{part}.txt", f"report_{part}.json"]
+
+
+def joined_files(name: str) -> list[str]:
+    """What `write_joined` writes."""
+    return part_files(name)[:2]
+
+
+def write_part(
+    corpus: PublicCorpus,
+    root: Path,
+    part: str,
+    listing: PartListing,
+    limits: DurationLimits,
+    folder: Path,
+) -> None:
+    """Prepares a part (`prepare_part`) and writes `part_files` to ``folder``."""
+    cuts, report = prepare_part(corpus, root, part, listing, limits)
+    manifest, text, summary = (folder / name for name in part_files(part))
+    write_cuts(cuts, manifest)
+    write_text(text, "".join(f"{listing.texts[cut.id]}\n" for cut in cuts))
+    write_json(summary, asdict(report))
+
+
+def write_joined(name: str, parts: Sequence[str], source: Path, folder: Path) -> None:
+    """Joins parts that lie in ``source``: cuts in a fixed random order, so that neighbours are of all."""
+    cuts: list[Cut] = []
+    texts: list[str] = []
+    for part in parts:
+        cuts.extend(read_cuts(source / part_files(part)[0]))
+        texts.append(read_text(source / part_files(part)[1]))
+    random.Random(name).shuffle(cuts)
+    write_cuts(cuts, folder / joined_files(name)[0])
+    write_text(folder / joined_files(name)[1], "".join(texts))
+
+
+def read_report(folder: Path, part: str) -> PartReport:
+    """The report that `write_part` wrote."""
+    path = folder / part_files(part)[2]
+    return from_dict(PartReport, read_json(path), str(path))
+
+
+def format_reports(reports: Sequence[PartReport]) -> str:
+    """A table with a line for each part."""
+    lines = [
+        f"{'part':<17}{'published':>10}{'on disk':>9}{'no text':>9}{'too short':>11}{'too long':>10}"
+        f"{'kept':>8}{'hours':>9}{'longest s':>11}"
+    ]
+    for row in reports:
+        lines.append(
+            f"{row.part:<17}{row.published:>10}{row.found:>9}{row.without_transcript:>9}"
+            f"{row.too_short:>11}{row.too_long:>10}{row.kept:>8}{row.hours:>9.2f}"
+            f"{row.longest_seconds:>11.2f}"
+        )
+    return "\n".join(lines)
 
 
 def file_line(path: Path, root: Path, status: os.stat_result) -> str:

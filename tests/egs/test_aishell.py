@@ -1,7 +1,5 @@
 """The AISHELL recipe, every stage of it, on a mock of the corpus."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -51,7 +49,9 @@ def test_words_of_text_and_lexicon_are_searched(run: tuple[Path, str]) -> None:
     assert {"天气", "天", "冷", "一", "鼹鼠"} <= set(words) and "SIL" not in words
     # no speech has the characters of these words of the lexicon
     assert (exp / "lm" / "unspellable.txt").read_text("utf-8").split() == ["一", "鼹鼠"]
-    searched = {line.split()[0] for line in (exp / "lang/words.txt").read_text("utf-8").splitlines()}
+    searched = {
+        line.split()[0] for line in (exp / "lang/words.txt").read_text("utf-8").splitlines()
+    }
     assert searched == {"<eps>", "#0", *words} - {"一", "鼹鼠"}
 
 
@@ -69,5 +69,7 @@ def test_a_lexicon_that_is_none(tmp_path: Path) -> None:
     path.write_text("SIL sil\n好 h ao3\n好 h ao4\nｋ k ei1\n", "utf-8")
     assert read_lexicon_words(path) == ["好", "K"]
     path.write_text("好 h ao3\n坏\n", "utf-8")
-    with pytest.raises(DataError, match="lexicon.txt:2: expected 'word phone phone ...', found '坏'"):
+    with pytest.raises(
+        DataError, match="lexicon.txt:2: expected 'word phone phone ...', found '坏'"
+    ):
         read_lexicon_words(path)

@@ -1,15 +1,12 @@
 """The LibriSpeech recipe, every stage of it, on a mock of the corpus."""
 
-import gzip
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from moe_asr.data.manifests import read_cuts
 from tests.egs import mock_corpora
-from tests.egs.recipe_runs import ROOT, check_table, contents, run_recipe, serving, steps_made
+from tests.egs.recipe_runs import check_table, contents, run_recipe, serving, steps_made
 
 OPTIONS = ("--systems", "moe_1b")
 
@@ -35,7 +32,9 @@ def test_the_table_is_that_of_the_files(run: tuple[Path, str]) -> None:
 
 def test_no_test_utterance_is_trained_on(run: tuple[Path, str]) -> None:
     speakers = {
-        name: {cut.supervisions[0].speaker for cut in read_cuts(run[0] / f"data/cuts_{name}.jsonl.gz")}
+        name: {
+            cut.supervisions[0].speaker for cut in read_cuts(run[0] / f"data/cuts_{name}.jsonl.gz")
+        }
         for name in ("train", "dev", "test-clean", "test-other")
     }
     assert speakers["train"] == {"103", "1034", "14", "20"}

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_asr.errors import DataError
+from moe_asr.evaluate.report import text_characters
 from moe_asr.evaluate.wer import (
     ErrorCounts,
     align,
@@ -15,7 +16,6 @@ from moe_asr.evaluate.wer import (
     format_alignment,
     read_transcripts,
     score,
-    split_text,
     write_transcripts,
 )
 
@@ -130,24 +130,15 @@ def test_report_shows_the_alignment(tmp_path: Path) -> None:
 
 
 def test_characters_do_not_count_spaces_and_unk_is_one() -> None:
-    assert split_text("今天 很 好 AB", "char") == ["今", "天", "很", "好", "A", "B"]
-    assert split_text("今<unk>好", "char") == ["今", "<unk>", "好"]
-    assert split_text(["今天", "好"], "char") == ["今天", "好"]
-    words, characters = (
-        score({"u": "今天 很 好"}, {"u": "今 天 很冷"}, unit) for unit in ("word", "char")
-    )
-    assert words.total == ErrorCounts(3, 0, 0, 3)
-    assert characters.total == ErrorCounts(1, 0, 0, 4)
-    unknown = score({"u": "今天很好"}, {"u": "<unk>天很好"}, "char")
-    assert unknown.total == ErrorCounts(1, 0, 0, 4)
+    assert text_characters("今天 很\t好 AB") == ["今", "天", "很", "好", "A", "B"]
+    assert text_characters("今<unk> <unk>好") == ["今", "<unk>", "<unk>", "好"]
+    assert text_characters("e\u0301") == ["\u00e9"]  # normalised
+    assert text_characters(" ") == []
 
 
-def test_report_of_characters_lines_up_on_a_terminal(tmp_path: Path) -> None:
-    report = score({"u": "今天好"}, {"u": "今好a"}, "char")
-    report.write(tmp_path / "report.txt")
-    lines = (tmp_path / "report.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("CER 66.67 %: 2 errors in 3 chars (")
-    assert lines[2:6] == [
+def test_report_of_characters_lines_up_on_a_terminal() -> None:
+    report = score({"u": "今 天 好"}, {"u": "今 好 a"})
+    assert format_alignment("u", report.utterances["u"], "char") == [
         "u: 0 sub, 1 del, 1 ins, 3 chars",
         "  ref 今 天  好 ***",  # Chinese characters take two columns, *** three
         "  hyp 今 *** 好 a",
