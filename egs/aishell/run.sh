@@ -36,6 +36,7 @@ done
 
 prune=1e-8 partial=() overrides=() note=""
 if [ "$size" = tiny ]; then
+  exp=$exp/tiny
   prune=1e-4 memory=4GB partial=(--partial)
   note="TINY: a tiny model after a few updates, to see that every stage runs; the rates mean nothing"
   overrides=(--set model.preset=tiny --set data.num_workers=0 --set train.device=cpu

@@ -45,6 +45,7 @@ done
 parts=("${train_parts[@]}" dev-clean dev-other test-clean test-other)
 vocab_size=5000 prune=1e-8 partial=() overrides=() note=""
 if [ "$size" = tiny ]; then
+  exp=$exp/tiny
   vocab_size=60 prune=1e-4 memory=4GB partial=(--partial)
   note="TINY: a tiny model after a few updates, to see that every stage runs; the rates mean nothing"
   overrides=(--set model.preset=tiny --set data.num_workers=0 --set train.device=cpu
