@@ -1,4 +1,4 @@
-"""Decodes a manifest by one or more methods and modes, and prints error rates."""
+"""Decodes a manifest by one or more methods and modes, and prints word error rates."""
 
 import argparse
 from pathlib import Path
@@ -30,10 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in chunk modes, feed the encoder chunk by chunk instead of masking a full pass",
     )
-    parser.add_argument(
-        "--unit", choices=["word", "char"], default="word",
-        help="what errors are counted in (default: words; a Chinese character is one)",
-    )  # fmt: skip
     parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu")
@@ -71,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     for mode in modes:
         decoded = decode_cuts(loaded, cuts, methods, mode, args.streaming, args.max_batch_seconds)
         results[mode.name] = evaluate_run(
-            decoded, references, args.output / mode.name, loaded.tokenizer, args.unit
+            decoded, references, args.output / mode.name, loaded.tokenizer
         )
     write_json(args.output / "results.json", results)
     print(format_table(results))

@@ -1,6 +1,5 @@
 """What a decoding run comes to: files of hypotheses and alignments, figures, a table."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,24 +8,16 @@ from moe_asr.decode.runner import DecodingRun, texts
 from moe_asr.evaluate.wer import score, write_transcripts
 from moe_asr.files import PathLike
 from moe_asr.text.cjk import text_words
-from moe_asr.text.normalize import normalize_text
-from moe_asr.text.tokenizer import UNK, Tokenizer
-
-_CHARACTER = re.compile(rf"{re.escape(UNK)}|\S")  # what the tokens cannot spell is one character
+from moe_asr.text.tokenizer import Tokenizer
 
 
 def evaluate_run(
-    run: DecodingRun,
-    references: Mapping[str, str],
-    directory: PathLike,
-    tokenizer: Tokenizer,
-    unit: str = "word",
+    run: DecodingRun, references: Mapping[str, str], directory: PathLike, tokenizer: Tokenizer
 ) -> dict[str, dict[str, Any]]:
     """Scores every method of a run and writes ``ref.txt``, ``hyp_*.txt``, ``alignment_*.txt``.
 
     Words are those of `text_words`: a Chinese character is one, so for Chinese this is the character
-    error rate, however its words are spaced. With the unit ``char`` every character is scored on its own,
-    whatever its script, and spaces are not. A method whose texts are tokens that spell no words (greedy
+    error rate, however its words are spaced. A method whose texts are tokens that spell no words (greedy
     search over phones) is scored by tokens, against those that ``tokenizer`` gives for the reference, in
     ``ref_phone.txt``; its figures are of phones, then, and ``unit`` says so.
 
@@ -35,7 +26,6 @@ def evaluate_run(
         references: by utterance id.
         directory: where the files go.
         tokenizer: the model's.
-        unit: ``word`` or ``char``.
 
     Returns:
         By method: wer (percent), substitutions, deletions, insertions, reference_words, unit, rtf.
@@ -44,25 +34,23 @@ def evaluate_run(
         DataError: if references and hypotheses are not of the same utterances.
     """
     directory = Path(directory)
-    assert unit in ("word", "char"), unit
-    split = text_words if unit == "word" else text_characters
-    words = {name: " ".join(split(text)) for name, text in references.items()}
+    words = {name: " ".join(text_words(text)) for name, text in references.items()}
     write_transcripts(directory / "ref.txt", words)
     figures: dict[str, dict[str, Any]] = {}
     for method, hypotheses in run.hypotheses.items():
+        unit = run.units[method]
         found = texts(hypotheses)
-        scored = run.units[method]
-        if scored == "word":
-            expected, scored = words, unit
-            found = {name: " ".join(split(text)) for name, text in found.items()}
+        if unit == "word":
+            expected = words
+            found = {name: " ".join(text_words(text)) for name, text in found.items()}
         else:
             expected = {
                 name: tokenizer.decode(tokenizer.encode(text)) for name, text in references.items()
             }
-            write_transcripts(directory / f"ref_{scored}.txt", expected)
+            write_transcripts(directory / f"ref_{unit}.txt", expected)
         report = score(expected, found)
         write_transcripts(directory / f"hyp_{method}.txt", found)
-        report.write(directory / f"alignment_{method}.txt", scored)
+        report.write(directory / f"alignment_{method}.txt", unit)
         total = report.total
         figures[method] = {
             "wer": total.wer,
@@ -70,15 +58,10 @@ def evaluate_run(
             "deletions": total.deletions,
             "insertions": total.insertions,
             "reference_words": total.reference_length,
-            "unit": scored,
+            "unit": unit,
             "rtf": run.rtf(method),
         }
     return figures
-
-
-def text_characters(text: str) -> list[str]:
-    """The characters of a text after `normalize_text`, without spaces; ``<unk>`` is one."""
-    return _CHARACTER.findall(normalize_text(text))
 
 
 def format_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

@@ -1,6 +1,5 @@
 """Word error rate by edit distance, with the alignment of every utterance."""
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -149,10 +148,7 @@ def format_alignment(name: str, score: UtteranceScore, unit: str = "word") -> li
         f"{counts.reference_length} {unit}s"
     ]
     for title, row in (("ref", 0), ("hyp", 1), ("err", 2)):
-        cells = [
-            column[row] + " " * (max(map(_columns, column)) - _columns(column[row]))
-            for column in columns
-        ]
+        cells = [column[row].ljust(max(map(len, column))) for column in columns]
         lines.append(f"  {title} {' '.join(cells)}".rstrip())
     return lines
 
@@ -203,8 +199,3 @@ def write_transcripts(path: PathLike, texts: Mapping[str, str]) -> None:
 
 def _words(text: str | Words) -> Words:
     return text.split() if isinstance(text, str) else text
-
-
-def _columns(text: str) -> int:
-    """How wide a terminal shows ``text``: Chinese characters take two columns."""
-    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)

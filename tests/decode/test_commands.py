@@ -12,8 +12,6 @@ from moe_asr.text.lexicon import Lexicon
 from moe_asr.text.symbol_table import SymbolTable
 from tests.decode.conftest import TEXTS, Workplace
 
-TEXTS_BY_ID = {f"utt-{i}": text for i, text in enumerate(TEXTS)}
-
 
 def test_decode_writes_texts_alignments_and_figures(
     workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -27,7 +25,7 @@ def test_decode_writes_texts_alignments_and_figures(
     table = capsys.readouterr().out
     for mode, methods in results.items():
         references = read_transcripts(output / mode / "ref.txt")
-        assert references == TEXTS_BY_ID
+        assert references == {f"utt-{i}": text for i, text in enumerate(TEXTS)}
         hypotheses = read_transcripts(output / mode / "hyp_ctc_greedy.txt")
         total = score(references, hypotheses).total
         row = methods["ctc_greedy"]
@@ -43,21 +41,6 @@ def test_decode_writes_texts_alignments_and_figures(
         alignment = (output / mode / "alignment_ctc_greedy.txt").read_text()
         assert f"WER {total.wer:.2f} %" in alignment and "utt-3" in alignment
         assert f"{total.wer:.2f}" in table and mode in table
-
-
-def test_decode_counts_characters_where_asked_to(
-    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
-    assert main([*command, "--unit", "char", "--output", str(tmp_path), "--threads", "1"]) == 0
-    row = json.loads((tmp_path / "results.json").read_text())["full"]["ctc_greedy"]
-    assert row["unit"] == "char"
-    assert row["reference_words"] == sum(len(text.replace(" ", "")) for text in TEXTS)
-    found = read_transcripts(tmp_path / "full" / "hyp_ctc_greedy.txt")
-    references = {name: list(text.replace(" ", "")) for name, text in TEXTS_BY_ID.items()}
-    hypotheses = {name: list(text.replace(" ", "")) for name, text in found.items()}
-    assert row["wer"] == pytest.approx(score(references, hypotheses).total.wer)
-    assert "* errors and rate of chars, not of words" in capsys.readouterr().out
 
 
 @pytest.mark.k2

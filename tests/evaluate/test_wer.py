@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_asr.errors import DataError
-from moe_asr.evaluate.report import text_characters
 from moe_asr.evaluate.wer import (
     ErrorCounts,
     align,
@@ -127,20 +126,3 @@ def test_report_shows_the_alignment(tmp_path: Path) -> None:
     assert format_alignment("v", report.utterances["v"])[1:] == [
         "  ref six ***", "  hyp six seven", "  err     I",
     ]  # fmt: skip
-
-
-def test_characters_do_not_count_spaces_and_unk_is_one() -> None:
-    assert text_characters("今天 很\t好 AB") == ["今", "天", "很", "好", "A", "B"]
-    assert text_characters("今<unk> <unk>好") == ["今", "<unk>", "<unk>", "好"]
-    assert text_characters("e\u0301") == ["\u00e9"]  # normalised
-    assert text_characters(" ") == []
-
-
-def test_report_of_characters_lines_up_on_a_terminal() -> None:
-    report = score({"u": "今 天 好"}, {"u": "今 好 a"})
-    assert format_alignment("u", report.utterances["u"], "char") == [
-        "u: 0 sub, 1 del, 1 ins, 3 chars",
-        "  ref 今 天  好 ***",  # Chinese characters take two columns, *** three
-        "  hyp 今 *** 好 a",
-        "  err    D      I",
-    ]
