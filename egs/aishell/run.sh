@@ -5,7 +5,7 @@
 #   --source DIR               the folder of data_aishell/ and resource_aishell/ (default: downloaded, 15 GB)
 #   --systems "NAME ..."       conf/NAME.yaml to train and decode (default: moe_1b dense_225m)
 #   --device cpu|cuda          where decoding runs (default: cpu; training takes a GPU)
-#   --memory-limit SIZE        for building the graphs (default: 16GB)
+#   --memory-limit SIZE        for building the graphs (default: 80 % of what is free)
 #   --mirror URL               download from this folder of 'resources' instead of www.openslr.org's
 #   --stage N --stop-stage M   run only these stages (with the same other options as before)
 #   --exp DIR                  where everything is written (default: exp/aishell)
@@ -16,14 +16,14 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=8 exp=$root/exp/aishell size=full device=cpu memory=16GB corpus="" mirror=()
+stage=0 stop_stage=8 exp=$root/exp/aishell size=full device=cpu memory=() corpus="" mirror=()
 systems=(moe_1b dense_225m)
 while [ $# -gt 0 ]; do
   case "$1" in
     --source) corpus=$(existing "$1" "$2"); shift 2 ;;
     --systems) read -ra systems <<< "$2"; shift 2 ;;
     --device) device=$2; shift 2 ;;
-    --memory-limit) memory=$2; shift 2 ;;
+    --memory-limit) memory=(--memory-limit "$2"); shift 2 ;;
     --mirror) mirror=(--base-url "$2"); shift 2 ;;
     --stage) stage=$2; shift 2 ;;
     --stop-stage) stop_stage=$2; shift 2 ;;
@@ -37,13 +37,13 @@ done
 prune=1e-8 partial=() overrides=() note=""
 if [ "$size" = tiny ]; then
   exp=$exp/tiny
-  prune=1e-4 memory=4GB partial=(--partial)
+  prune=1e-4 partial=(--partial)
   note="TINY: a tiny model after a few updates, to see that every stage runs; the rates mean nothing"
   overrides=(--set model.preset=tiny --set data.num_workers=0 --set train.device=cpu
     --set train.precision=fp32 --set train.accumulation_steps=1 --set train.max_steps=12
     --set train.warmup_steps=4 --set train.valid_interval=6 --set train.checkpoint_interval=6)
 fi
-data=$exp/data words=$exp/lm/words.txt arpa=$exp/lm/3gram.arpa
+data=$exp/data arpa=$exp/lm/3gram.arpa
 
 if runs 0; then
   say 0 "the corpus"
@@ -66,23 +66,22 @@ if runs 2; then
 fi
 
 if runs 3; then
-  say 3 "words; trigram of the training transcripts"
+  say 3 "words, and their language directory"
   "$python" "$recipe/local/make_words.py" --text "$data/text_train.txt" \
-    --lexicon "$corpus/resource_aishell/lexicon.txt" --output "$words"
-  lang train_ngram --text "$data/text_train.txt" --vocab "$words" --order 3 --prune "$prune" \
-    --output "$arpa"
-  lang compute_perplexity --lm "$arpa" --text "$data/text_dev.txt"
+    --lexicon "$corpus/resource_aishell/lexicon.txt" --output "$exp/words.txt"
+  # the lexicon has words with characters of which there is no speech
+  lang prepare_lang --tokenizer "$exp/char" --words "$exp/words.txt" \
+    --skip-unspellable "$exp/unspellable.txt" --output "$exp/lang"
 fi
 
 if runs 4; then
-  say 4 "language directory, grammar, HLG; all of it validated"
-  # the lexicon has words with characters of which there is no speech
-  lang prepare_lang --tokenizer "$exp/char" --words "$words" \
-    --skip-unspellable "$exp/lm/unspellable.txt" --output "$exp/lang"
+  say 4 "trigram of the training transcripts, G, HLG; all of it validated"
+  lang train_ngram --text "$data/text_train.txt" --vocab "$exp/lang/words.txt" --order 3 \
+    --prune "$prune" --output "$arpa"
+  lang compute_perplexity --lm "$arpa" --text "$data/text_dev.txt"
   lang make_g --lang "$exp/lang" --arpa "$arpa" --output "$exp/graph_3gram"
-  lang build_graph --lang "$exp/lang" --graph "$exp/graph_3gram" --memory-limit "$memory"
-  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt" \
-    --num-outputs "$(wc -l < "$exp/char/tokens.txt")"
+  lang build_graph --lang "$exp/lang" --graph "$exp/graph_3gram" "${memory[@]}"
+  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt"
 fi
 
 if runs 5; then

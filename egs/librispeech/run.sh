@@ -8,7 +8,7 @@
 #   --train-parts "PART ..."   parts to train on (default: train-clean-100 train-clean-360 train-other-500)
 #   --systems "NAME ..."       conf/NAME.yaml to train and decode (default: moe_1b dense_225m)
 #   --device cpu|cuda          where decoding runs (default: cpu; training takes a GPU)
-#   --memory-limit SIZE        for building the graphs (default: 48GB)
+#   --memory-limit SIZE        for building the graphs (default: 80 % of what is free)
 #   --mirror URL               download from this folder of 'resources' instead of www.openslr.org's
 #   --stage N --stop-stage M   run only these stages (with the same other options as before)
 #   --exp DIR                  where everything is written (default: exp/librispeech)
@@ -19,7 +19,7 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=8 exp=$root/exp/librispeech size=full device=cpu memory=48GB
+stage=0 stop_stage=8 exp=$root/exp/librispeech size=full device=cpu memory=()
 corpus="" lm_dir="" train_text="" mirror=()
 systems=(moe_1b dense_225m)
 train_parts=(train-clean-100 train-clean-360 train-other-500)
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     --train-parts) read -ra train_parts <<< "$2"; shift 2 ;;
     --systems) read -ra systems <<< "$2"; shift 2 ;;
     --device) device=$2; shift 2 ;;
-    --memory-limit) memory=$2; shift 2 ;;
+    --memory-limit) memory=(--memory-limit "$2"); shift 2 ;;
     --mirror) mirror=(--base-url "$2"); shift 2 ;;
     --stage) stage=$2; shift 2 ;;
     --stop-stage) stop_stage=$2; shift 2 ;;
@@ -46,7 +46,7 @@ parts=("${train_parts[@]}" dev-clean dev-other test-clean test-other)
 vocab_size=5000 prune=1e-8 partial=() overrides=() note=""
 if [ "$size" = tiny ]; then
   exp=$exp/tiny
-  vocab_size=60 prune=1e-4 memory=4GB partial=(--partial)
+  vocab_size=60 prune=1e-4 partial=(--partial)
   note="TINY: a tiny model after a few updates, to see that every stage runs; the rates mean nothing"
   overrides=(--set model.preset=tiny --set data.num_workers=0 --set train.device=cpu
     --set train.precision=fp32 --set train.accumulation_steps=1 --set train.max_steps=12
@@ -68,7 +68,6 @@ if runs 0; then
   fi
 fi
 corpus=${corpus:-$exp/download} lm_dir=${lm_dir:-$exp/download/lm}
-words=$lm_dir/librispeech-vocab.txt
 [ -n "$train_text" ] || arpa=$lm_dir/3-gram.pruned.1e-7.arpa.gz
 
 if runs 1; then
@@ -86,21 +85,21 @@ if runs 2; then
 fi
 
 if runs 3; then
-  say 3 "trigram"
-  if [ -n "$train_text" ]; then
-    lang train_ngram --text "$train_text" --vocab "$words" --order 3 --min-counts 1,1,2 \
-      --prune "$prune" --output "$arpa"
-  fi
-  lang compute_perplexity --lm "$arpa" --text "$data/text_dev.txt"
+  say 3 "language directory of the published vocabulary"
+  lang prepare_lang --tokenizer "$exp/bpe" --words "$lm_dir/librispeech-vocab.txt" \
+    --output "$exp/lang"
 fi
 
 if runs 4; then
-  say 4 "language directory, grammar, HLG; all of it validated"
-  lang prepare_lang --tokenizer "$exp/bpe" --words "$words" --output "$exp/lang"
+  say 4 "trigram, G, HLG; all of it validated"
+  if [ -n "$train_text" ]; then
+    lang train_ngram --text "$train_text" --vocab "$exp/lang/words.txt" --order 3 \
+      --min-counts 1,1,2 --prune "$prune" --output "$arpa"
+  fi
+  lang compute_perplexity --lm "$arpa" --text "$data/text_dev.txt"
   lang make_g --lang "$exp/lang" --arpa "$arpa" --output "$exp/graph_3gram"
-  lang build_graph --lang "$exp/lang" --graph "$exp/graph_3gram" --memory-limit "$memory"
-  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt" \
-    --num-outputs "$vocab_size"
+  lang build_graph --lang "$exp/lang" --graph "$exp/graph_3gram" "${memory[@]}"
+  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt"
 fi
 
 if runs 5; then

@@ -52,7 +52,7 @@ def has_k2() -> bool:
 
 def steps_made(output: str) -> list[str]:
     """The steps of which the recipe says that they were made, not that they were up to date."""
-    return re.findall(r"^(\S+/\S+): made", output, re.MULTILINE)
+    return re.findall(r"^(\S+/\S+): made \(", output, re.MULTILINE)
 
 
 def check_table(
