@@ -56,15 +56,13 @@ data=$exp/data arpa=$exp/lm/3gram.arpa
 
 if runs 0; then
   say 0 "the corpus, and files for the language model"
-  if [ -z "$corpus" ]; then
-    moe_asr download-corpus --corpus librispeech --output "$exp/download" --parts "${parts[@]}" \
-      "${mirror[@]}"
-  fi
-  if [ -z "$lm_dir" ]; then
-    lm_files=(librispeech-vocab.txt)
-    [ -n "$train_text" ] || lm_files+=(3-gram.pruned.1e-7.arpa.gz)
-    moe_asr download-corpus --corpus librispeech --output "$exp/download" --parts \
-      --lm-files "${lm_files[@]}" "${mirror[@]}"
+  audio=("${parts[@]}") lm_files=(librispeech-vocab.txt 3-gram.pruned.1e-7.arpa.gz)
+  [ -z "$train_text" ] || lm_files=(librispeech-vocab.txt)
+  [ -z "$corpus" ] || audio=()
+  [ -z "$lm_dir" ] || lm_files=()
+  if [ -z "$corpus" ] || [ -z "$lm_dir" ]; then
+    moe_asr download-corpus --corpus librispeech --output "$exp/download" "${mirror[@]}" \
+      --parts "${audio[@]}" --lm-files "${lm_files[@]}"
   fi
 fi
 corpus=${corpus:-$exp/download} lm_dir=${lm_dir:-$exp/download/lm}

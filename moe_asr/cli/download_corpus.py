@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts", nargs="*", metavar="PART", help="default: all of them; none after it: no audio"
     )
     parser.add_argument(
-        "--lm-files", nargs="+", default=[], metavar="FILE",
+        "--lm-files", nargs="*", default=[], metavar="FILE",
         help="LibriSpeech: lexicon, vocabulary, text and language models of openslr.org/11 "
         "(into OUTPUT/lm)",
     )  # fmt: skip
