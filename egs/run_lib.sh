@@ -30,3 +30,12 @@ on_one_core() {
 
 # usage FILE: prints the comment that FILE begins with, without the first line
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
+
+# existing OPTION PATH: the absolute path of a file or folder that an option names
+existing() {
+  if [ ! -e "$2" ]; then
+    echo "run.sh: $1 $2: there is no such file or folder" >&2
+    return 2
+  fi
+  realpath "$2"
+}

@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.make_espeak_lexicon",
         "pronunciations with probabilities from espeak-ng's accents",
     ),
+    "download-corpus": ("moe_asr.cli.download_corpus", "download LibriSpeech or AISHELL by lhotse"),
+    "prepare-corpus": ("moe_asr.cli.prepare_corpus", "make manifests of LibriSpeech or AISHELL"),
     "compute-cmvn": (
         "moe_asr.cli.compute_cmvn",
         "global mean and variance of a manifest's features",

@@ -1,16 +1,13 @@
 """Fetching the Free Spoken Digit Dataset from its public repository."""
 
-import http.client
 import os
 import shutil
 import tarfile
 import tempfile
-import urllib.request
 import zlib
 from pathlib import Path
 
-from tqdm import tqdm
-
+from moe_asr.data.fetch import fetch
 from moe_asr.data.fsdd import scan_recordings
 from moe_asr.errors import DataError
 from moe_asr.files import PathLike
@@ -37,7 +34,13 @@ def download_fsdd(target: PathLike, url: str = FSDD_URL, timeout_seconds: float 
     temporary = Path(tempfile.mkdtemp(prefix=".download.", dir=target))
     try:
         archive = temporary / "fsdd.tar.gz"
-        _fetch(url, archive, timeout_seconds)
+        try:
+            fetch(url, archive, timeout_seconds)
+        except DataError as error:
+            raise DataError(
+                f"{error}; set FSDD_DIR to a folder that holds FSDD's 'recordings', or use synthetic "
+                "digits"
+            ) from error
         (temporary / "recordings").mkdir()
         _unpack(archive, temporary / "recordings", url)
         scan_recordings(temporary / "recordings")
@@ -45,29 +48,6 @@ def download_fsdd(target: PathLike, url: str = FSDD_URL, timeout_seconds: float 
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def _fetch(url: str, path: Path, timeout_seconds: float) -> None:
-    try:
-        with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
-            total = int(response.headers.get("Content-Length") or 0) or None
-            with (
-                open(path, "wb") as file,
-                tqdm(total=total, unit="B", unit_scale=True, desc="download FSDD") as progress,
-            ):
-                while True:
-                    block = response.read(1 << 16)
-                    if not block:
-                        break
-                    file.write(block)
-                    progress.update(len(block))
-    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-        raise DataError(
-            f"{url}: cannot be downloaded ({error}); set FSDD_DIR to a folder that holds FSDD's "
-            "'recordings', or use synthetic digits"
-        ) from error
-    if total is not None and path.stat().st_size != total:
-        raise DataError(f"{url}: {path.stat().st_size} of {total} bytes came; try again")
 
 
 def _unpack(archive: Path, folder: Path, url: str) -> None:
