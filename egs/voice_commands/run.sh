@@ -30,7 +30,7 @@ done
 units=(bpe phone)
 overrides=()
 # sentences for: the language model, training, dev, test; then hours of speech of the last three
-lm_sentences=60000 sentences=(12000 600 1000) hours=(7.2 0.3 0.5) bpe_size=300
+lm_sentences=60000 sentences=(12000 600 1000) hours=(7.2 0.3 0.5) bpe_size=60
 validation_sentences=1000
 work=$exp/full
 case $size in
