@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from moe_asr.errors import GraphError
-from moe_asr.fsa.epsilon import Arcs, remove_epsilons
+from moe_asr.fsa.arcs import Arcs
+from moe_asr.fsa.epsilon import remove_epsilons
 from moe_asr.fsa.grammar import WordLoop
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import arrays_of_k2, drop_words, import_k2, k2_of_arrays
