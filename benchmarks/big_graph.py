@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from moe_asr.fsa.fst import Fst
-from moe_asr.fsa.lexicon import Lexicon, lexicon_from_tokenizer
+from moe_asr.text.lexicon import Lexicon, lexicon_from_tokenizer
 from moe_asr.text.bpe import train_bpe
 from moe_asr.text.tokenizer import BpeTokenizer
 

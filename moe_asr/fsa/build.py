@@ -12,17 +12,12 @@ import numpy as np
 from moe_asr.errors import GraphError
 from moe_asr.fsa.arcs import Arcs
 from moe_asr.fsa.builder import AUTO, GraphBuilder, make_builder
-from moe_asr.fsa.check import (
-    check_grammar,
-    check_lexicon,
-    deterministic_grammar,
-    words_missing,
-)
+from moe_asr.fsa.check import check_grammar, check_lexicon, words_missing
 from moe_asr.fsa.epsilon import remove_epsilons
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import drop_words
-from moe_asr.fsa.lexicon import BACKOFF, Lexicon
+from moe_asr.text.lexicon import BACKOFF, Lexicon
 from moe_asr.fsa.lexicon_fst import lexicon_fst
 from moe_asr.fsa.steps import BuildStep, StepRecorder
 from moe_asr.fsa.topology import check_topology
@@ -42,8 +37,8 @@ def build_lg(
 
     Args:
         l_disambig: as `lexicon_fst` makes it, from ``tokens`` (and ``#i``) to ``words``.
-        g: an acceptor over ``words``, but for backoff arcs ``#0:<eps>``; words of L that it has not are not
-            in the graph. One that is not deterministic is made so first.
+        g: a deterministic acceptor over ``words``, but for backoff arcs ``#0:<eps>``; words of L that it has
+            not are not in the graph.
         tokens: all outputs of the model, blank (0) included.
         words: epsilon as 0, ``#0`` included.
         builder: one of `builder_names`.
@@ -51,23 +46,19 @@ def build_lg(
         recorder: gets the steps.
 
     Raises:
-        GraphError: if G has a word that L lacks, L o G is empty or cannot be determinised, or one of them is
-            not what it should be.
+        GraphError: if L has no disambiguation symbols where it needs them, G is not deterministic, empty or
+            has a word that L lacks, or one of them is not what it should be.
         MissingDependencyError: if the builder's library is not installed.
     """
     recorder = recorder or StepRecorder()
     library = make_builder(builder)
-    with recorder.step("G") as made:
-        check_lexicon(l_disambig, tokens, words)
-        check_grammar(g, words)
-        words_missing(l_disambig, g, words)
-        g = deterministic_grammar(g)
-        made.size = g.num_states, g.num_arcs
+    check_lexicon(l_disambig, tokens, words)
+    check_grammar(g, words)
+    words_missing(l_disambig, g, words)
     with recorder.step("L o G") as made:
         lg = library.compose(l_disambig, g)
         made.size = library.size(lg)
-    if made.size[1] == 0:
-        raise GraphError("L composed with G is empty: G accepts no sequence of words that L spells")
+    assert made.size[1], "L accepts every word of G, and G is not empty"
     with recorder.step("det(L o G)") as made:
         lg = library.determinize(lg)
         made.size = library.size(lg)

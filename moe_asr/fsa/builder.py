@@ -30,7 +30,7 @@ class GraphBuilder(ABC):
     def determinize(self, fst: Any) -> Any:
         """Deterministic on its input labels; epsilons may be left where outputs come late.
 
-        ``fst`` itself may be changed. Need not return if it cannot be determinised.
+        ``fst`` itself may be changed. It must be one that can be determinised, see `moe_asr.fsa.check`.
         """
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from moe_asr.errors import GraphError
 from moe_asr.fsa.arcs import Arcs, arcs_of_fst
 from moe_asr.fsa.builder import GraphBuilder
 from moe_asr.fsa.fst import Fst
@@ -35,7 +34,9 @@ class OpenFstBuilder(GraphBuilder):
         return self._kaldifst.compose(left, right, connect=True)
 
     def determinize(self, fst: Any) -> Any:
-        return determinize(fst)
+        stopped = self._kaldifst.determinize_star(fst, delta=_DELTA)
+        assert not stopped, "determinisation has no limit on states"
+        return fst
 
     def size(self, fst: Any) -> tuple[int, int]:
         num_states = int(fst.num_states)
@@ -46,19 +47,3 @@ class OpenFstBuilder(GraphBuilder):
 
     def compose_topology(self, graph: Arcs, num_tokens: int, topology: str) -> Arcs:
         return compose_topology(graph, topology)
-
-
-def determinize(fst: Any, max_states: int = -1) -> Any:
-    """``fstdeterminizestar`` of a ``kaldifst.StdVectorFst`` in place, in the tropical semiring.
-
-    Raises:
-        GraphError: if two outputs of an input tell that there is no deterministic FST, or it has more than
-            ``max_states`` states (-1: any number).
-    """
-    try:
-        stopped = import_kaldifst().determinize_star(fst, delta=_DELTA, max_states=max_states)
-    except RuntimeError as error:
-        raise GraphError(f"cannot be determinised: {str(error).splitlines()[-1]}") from error
-    if stopped:
-        raise GraphError(f"cannot be determinised within {max_states} states")
-    return fst

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.errors import GraphError
-from moe_asr.fsa.arcs import arcs_of_fst, contract_chains, fst_of_arcs
-from moe_asr.fsa.epsilon import remove_epsilons
 from moe_asr.fsa.fst import Fst
-from moe_asr.fsa.lexicon import BACKOFF
+from moe_asr.text.lexicon import BACKOFF
 from moe_asr.text.symbol_table import SymbolTable
 
 
@@ -104,7 +102,10 @@ def _check_symbols(spelled: Pronunciations, tokens: SymbolTable, words: SymbolTa
 
 
 def check_grammar(g: Fst, words: SymbolTable) -> None:
-    """Raises `GraphError` unless G is an acceptor over ``words``, but for ``#0`` and ``<eps>``."""
+    """Raises `GraphError` unless G is a deterministic acceptor over ``words``, but for ``#0:<eps>``.
+
+    What is deterministic needs no determinisation, which for some G would not end.
+    """
     backoff = words.get(BACKOFF)
     for name in ("ilabel", "olabel"):
         labels = getattr(g, name)
@@ -119,6 +120,16 @@ def check_grammar(g: Fst, words: SymbolTable) -> None:
         arc = int(wrong[0])
         labels = f"{words.symbol(int(g.ilabel[arc]))}:{words.symbol(int(g.olabel[arc]))}"
         raise GraphError(f"G: arc {arc} is {labels}; expected word:word or {BACKOFF}:<eps>")
+    keys = (g.src.astype(np.int64) << 32) + g.ilabel
+    unique, counts = np.unique(keys, return_counts=True)
+    if (g.ilabel == 0).any():
+        arc = int(np.flatnonzero(g.ilabel == 0)[0])
+        raise GraphError(f"G: arc {arc} (of state {g.src[arc]}) is an epsilon: remove epsilons first")
+    if (counts > 1).any():
+        state, label = divmod(int(unique[counts > 1][0]), 1 << 32)
+        raise GraphError(
+            f"G: state {state} has {counts[counts > 1][0]} arcs for '{words.symbol(label)}': determinise G first"
+        )
     connected = g.connect()
     if not (connected.ilabel > 0).any():
         raise GraphError("G is empty: it accepts no word, or no final state can be reached")
@@ -147,32 +158,6 @@ def words_missing(l_disambig: Fst, g: Fst, words: SymbolTable) -> list[str]:
             f"({more} such words): take it out of the LM, or add it to the lexicon"
         )
     return [words.symbol(i) for i in np.flatnonzero(in_l & ~in_g).tolist() if i != backoff]
-
-
-def deterministic_grammar(g: Fst) -> Fst:
-    """G itself if no state has two arcs of one label or an epsilon, else an equivalent that is so.
-
-    Raises:
-        GraphError: if it has a cycle of epsilons, or there is no such G (or none of a sane size).
-    """
-    if (g.ilabel == 0).any():
-        arcs = contract_chains(arcs_of_fst(g))
-        num_states = int(arcs.dst.max()) + 1
-        try:
-            g = fst_of_arcs(remove_epsilons(arcs), num_states).connect()
-        except GraphError as error:
-            raise GraphError(f"G: {error}") from error
-    keys = (g.src.astype(np.int64) << 32) + g.ilabel
-    if len(np.unique(keys)) == len(keys):
-        return g
-    from moe_asr.fsa.builder_openfst import determinize
-    from moe_asr.fsa.openfst import from_kaldifst, to_kaldifst
-
-    limit = 10 * g.num_states + 100_000
-    try:
-        return from_kaldifst(determinize(to_kaldifst(g), limit)).connect()
-    except GraphError as error:
-        raise GraphError(f"G: {error}: the alternatives of a word never meet again") from error
 
 
 def _symbol(label: int, tokens: SymbolTable) -> str:

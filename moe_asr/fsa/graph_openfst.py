@@ -13,7 +13,7 @@ import numpy as np
 from moe_asr.fsa.arcs import Arcs, arcs_of_fst, contract_chains, fst_of_arcs
 from moe_asr.fsa.epsilon import remove_epsilons
 from moe_asr.fsa.fst import Fst
-from moe_asr.fsa.lexicon import EPSILON
+from moe_asr.text.lexicon import EPSILON
 from moe_asr.text.symbol_table import SymbolTable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from moe_asr.errors import TextError
 from moe_asr.fsa.fst import Fst
-from moe_asr.fsa.lexicon import BACKOFF, Lexicon, add_disambig_symbols
+from moe_asr.text.lexicon import BACKOFF, Lexicon, add_disambig_symbols
 from moe_asr.text.symbol_table import SymbolTable
 
 

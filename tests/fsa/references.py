@@ -4,9 +4,14 @@ import itertools
 import random
 from collections.abc import Iterator
 
+import numpy as np
+import pytest
+
+from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 
+BUILDERS = ["openfst", pytest.param("k2", marks=pytest.mark.k2)]
 Scores = dict[tuple[tuple[int, ...], tuple[str, ...]], float]  # (labels, words) -> best score
 
 
@@ -57,6 +62,57 @@ def brute_force(
                 key = (labels, words)
                 best[key] = max(score, best.get(key, -float("inf")))
     return best
+
+
+def grammar_score(g: Fst, labels: tuple[int, ...], state: int = 0) -> float:
+    """The best path of G with these input labels, arcs without output (backoff) being free; or -inf."""
+    best = float(g.final_score[state]) if not labels else -float("inf")
+    for arc in np.flatnonzero(g.src == state).tolist():
+        output, following = int(g.olabel[arc]), int(g.dst[arc])
+        if output == 0:
+            rest = grammar_score(g, labels, following)
+        elif labels and output == labels[0]:
+            rest = grammar_score(g, labels[1:], following)
+        else:
+            continue
+        best = max(best, float(g.score[arc]) + rest)
+    return best
+
+
+def brute_force_with_g(
+    lexicon: Lexicon, g: Fst, tokens: list[str], num_frames: int, modified: bool = False
+) -> Scores:
+    """`brute_force` with the scores of a G over the lexicon's word table."""
+    words = lexicon.word_table()
+    unscored = brute_force(
+        lexicon, dict.fromkeys(lexicon.words, 0.0), tokens, num_frames, modified
+    )
+    grammar = {
+        sentence: grammar_score(g, tuple(words[word] for word in sentence))
+        for sentence in {key[1] for key in unscored}
+    }
+    return {
+        key: score + grammar[key[1]]
+        for key, score in unscored.items()
+        if grammar[key[1]] > -float("inf")
+    }
+
+
+def random_g(rng: random.Random, lexicon: Lexicon) -> Fst:
+    """A small deterministic G with backoff arcs to lower states; the start accepts at least one word."""
+    words = lexicon.word_table()
+    num_states = rng.randint(1, 4)
+    backoff = len(words) - 1
+    arcs = []
+    for state in range(num_states):
+        for word in lexicon.words:
+            if rng.random() < 0.7 or not arcs:
+                label, score = words[word], rng.randint(-16, 4) / 4
+                arcs.append((state, rng.randrange(num_states), label, label, score))
+        if state > 0 and rng.random() < 0.7:
+            arcs.append((state, rng.randrange(state), backoff, 0, rng.randint(-8, 0) / 4))
+    finals = {state: rng.randint(-8, 0) / 4 for state in range(num_states) if rng.random() < 0.6}
+    return Fst.from_list(arcs, {num_states - 1: -1.0, arcs[0][1]: -0.5, **finals})
 
 
 def graph_paths(graph: DecodingGraph, num_frames: int) -> Scores:

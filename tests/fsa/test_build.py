@@ -1,4 +1,4 @@
-"""HLG against enumeration of all frame labels and all word sequences."""
+"""LG and HLG of both builders against enumeration of all frame labels and all word sequences."""
 
 import importlib
 import math
@@ -11,13 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_asr.errors import GraphError, MissingDependencyError, TextError
-from moe_asr.fsa.draw import k2_to_dot, write_drawing
+from moe_asr.fsa.build import BuiltGraphs, build_graphs, build_hlg, build_lg
+from moe_asr.fsa.builder import builder_names, make_builder
+from moe_asr.fsa.draw import fst_to_dot, write_drawing
+from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.grammar import WordLoop, word_loop
-from moe_asr.fsa.graph_k2 import build_hlg, lexicon_fst
 from moe_asr.fsa.k2_module import import_k2
+from moe_asr.fsa.lexicon_fst import lexicon_fst
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
-from tests.fsa.references import brute_force, graph_paths, random_lexicon
+from tests.fsa.references import (
+    BUILDERS,
+    brute_force,
+    brute_force_with_g,
+    graph_paths,
+    random_g,
+    random_lexicon,
+)
 
 TOKENS = ["<blk>", "x", "y", "unused"]
 
@@ -35,14 +45,27 @@ def homophones() -> Lexicon:
     )
 
 
-@pytest.mark.k2
-@pytest.mark.parametrize("modified", [False, True])
+def loop_graphs(
+    lexicon: Lexicon,
+    grammar: WordLoop,
+    topology: str = "standard",
+    builder: str = "auto",
+    tokens: list[str] = TOKENS,
+) -> BuiltGraphs:
+    g = grammar.to_fst(lexicon.word_table())
+    return build_graphs(lexicon, g, SymbolTable(tokens), topology, builder)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("topology", ["standard", "modified"])
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 4])
-def test_hlg_holds_every_path_once_with_its_score(modified: bool, num_frames: int) -> None:
+def test_hlg_holds_every_path_once_with_its_score(
+    builder: str, topology: str, num_frames: int
+) -> None:
     lexicon = homophones()
     grammar = word_loop(lexicon.words, word_insertion_penalty=0.125)
-    graph = build_hlg(lexicon, grammar, SymbolTable(TOKENS), modified).hlg
-    expected = brute_force(lexicon, grammar.scores, TOKENS, num_frames, modified)
+    graph = loop_graphs(lexicon, grammar, topology, builder).hlg
+    expected = brute_force(lexicon, grammar.scores, TOKENS, num_frames, topology == "modified")
     found = graph_paths(graph, num_frames)
     assert found.keys() == expected.keys()
     assert len(found) > 1
@@ -50,55 +73,22 @@ def test_hlg_holds_every_path_once_with_its_score(modified: bool, num_frames: in
         assert found[key] == pytest.approx(score, abs=1e-5), key
 
 
-@pytest.mark.k2
+@pytest.mark.parametrize("builder", BUILDERS)
 @settings(max_examples=40)
-@given(st.integers(0, 10**6), st.booleans())
-def test_hlg_of_random_lexicons(number: int, modified: bool) -> None:
+@given(number=st.integers(0, 10**6), topology=st.sampled_from(["standard", "modified"]))
+def test_graphs_of_random_lexicons_and_grammars(builder: str, number: int, topology: str) -> None:
     rng = random.Random(number)
     lexicon = random_lexicon(rng, TOKENS[1:3])
-    weights = {word: rng.uniform(-2, 1) for word in lexicon.words}
-    grammar = word_loop(lexicon.words, weights)
-    graphs = build_hlg(lexicon, grammar, SymbolTable(TOKENS), modified)
-    expected = brute_force(lexicon, grammar.scores, TOKENS, 3, modified)
+    g = random_g(rng, lexicon)
+    expected = brute_force_with_g(lexicon, g, TOKENS, 3, topology == "modified")
+    graphs = build_graphs(lexicon, g, SymbolTable(TOKENS), topology, builder)
     found = graph_paths(graphs.hlg, 3)
     assert found.keys() == expected.keys()
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(expected, abs=1e-4)
     assert graphs.hlg.kind == "HLG" and graphs.lg.kind == "LG"
+    assert graphs.hlg.metadata["topology"] == topology
+    assert graphs.hlg.metadata["builder"] == graphs.lg.metadata["builder"] == builder
     assert not (graphs.lg.token == 0).any()
-    assert set(graphs.hlg.metadata) > {"topology", "grammar", "builder"}
-
-
-@pytest.mark.k2
-def test_report_counts_states_and_arcs() -> None:
-    lexicon = homophones()
-    graphs = build_hlg(lexicon, word_loop(lexicon.words), SymbolTable(TOKENS))
-    steps = {step.name: step for step in graphs.report}
-    last = graphs.report[-1]
-    assert (last.name, last.num_states, last.num_arcs) == (
-        "HLG", graphs.hlg.num_states, graphs.hlg.num_arcs,
-    )  # fmt: skip
-    assert (steps["G"].num_states, steps["G"].num_arcs) == (2, 5)
-    # arcs: tokens 1+2+2+2+1, symbols (A begins B, B = C, A's y begins D: 4), #0 loop, final
-    assert steps["L_disambig"].num_arcs == 8 + 4 + 1 + 1
-
-
-@pytest.mark.k2
-def test_plain_l_has_no_disambiguation_symbols() -> None:
-    lexicon = homophones()
-    tokens = SymbolTable(TOKENS)
-    plain = lexicon_fst(lexicon, tokens, lexicon.word_table(), disambig=False)
-    assert plain.num_arcs == 9 and int(plain.labels.max()) < len(TOKENS)
-    full = lexicon_fst(lexicon, tokens, lexicon.word_table())
-    assert sorted(set(full.labels[full.labels >= len(TOKENS)].tolist())) == [4, 5, 6]
-
-
-@pytest.mark.k2
-def test_what_does_not_fit_is_named() -> None:
-    lexicon, tokens = homophones(), SymbolTable(TOKENS)
-    with pytest.raises(TextError, match="word 'B': token 'y'"):
-        build_hlg(lexicon, word_loop(lexicon.words), SymbolTable(["<blk>", "x"]))
-    with pytest.raises(GraphError, match="'E' of the grammar is not in the lexicon"):
-        build_hlg(lexicon, word_loop([*lexicon.words, "E"]), tokens)
 
 
 def test_word_loop_scores() -> None:
