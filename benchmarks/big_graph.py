@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from moe_asr.fsa.fst import Fst
-from moe_asr.text.lexicon import Lexicon, lexicon_from_tokenizer
 from moe_asr.text.bpe import train_bpe
+from moe_asr.text.lexicon import Lexicon, lexicon_from_tokenizer
 from moe_asr.text.tokenizer import BpeTokenizer
 
-_ONSETS = "b c d f g h j k l m n p r s t v w br ch cl cr dr fl gr pl pr qu sh sl sp st str th tr".split()
+_ONSETS = (
+    "b c d f g h j k l m n p r s t v w br ch cl cr dr fl gr pl pr qu sh sl sp st str th tr".split()
+)
 _VOWELS = "a e i o u a e i o ai au ea ee ie oa oo ou".split()
 _CODAS = ["", "", "", *"b d g k l m n p r s t x ck ld lt nd ng nk nt rd rk rn rt sh ss st".split()]
 _ENDINGS = ["", "", "", "", "s", "ed", "er", "ing", "ly", "ness", "tion"]
@@ -101,7 +103,9 @@ def bigram_fst(text: BigText, discount: float = 0.75) -> tuple[Fst, int]:
     sentence = np.repeat(np.arange(len(text.splits) - 1), np.diff(text.splits))
     is_first = np.concatenate([[True], np.diff(sentence) > 0])
     start, end = num_words, num_words
-    history = np.concatenate([np.where(is_first, start, np.roll(text.ids, 1)), text.ids[text.splits[1:] - 1]])
+    history = np.concatenate(
+        [np.where(is_first, start, np.roll(text.ids, 1)), text.ids[text.splits[1:] - 1]]
+    )
     word = np.concatenate([text.ids, np.full(len(text.splits) - 1, end)])
     pairs, counts = np.unique(history * (num_words + 1) + word, return_counts=True)
     h, w = np.divmod(pairs, num_words + 1)
@@ -120,8 +124,25 @@ def bigram_fst(text: BigText, discount: float = 0.75) -> tuple[Fst, int]:
     unseen = np.flatnonzero(total == 0)
     vocabulary = np.arange(num_words)
     src = [state_of[h[inner]], np.ones(num_words, int), state_of[seen], state_of[unseen]]
-    dst = [state_of[w[inner]], state_of[vocabulary], np.ones(len(seen), int), np.ones(len(unseen), int)]
-    ilabel = [w[inner] + 1, vocabulary + 1, np.full(len(seen), num_words + 1), np.full(len(unseen), num_words + 1)]
+    dst = [
+        state_of[w[inner]],
+        state_of[vocabulary],
+        np.ones(len(seen), int),
+        np.ones(len(unseen), int),
+    ]
+    ilabel = [
+        w[inner] + 1,
+        vocabulary + 1,
+        np.full(len(seen), num_words + 1),
+        np.full(len(unseen), num_words + 1),
+    ]
     olabel = [w[inner] + 1, vocabulary + 1, np.zeros(len(seen), int), np.zeros(len(unseen), int)]
-    scores = [score[inner], np.log(unigram[:num_words]), np.log(backoff[seen]), np.zeros(len(unseen))]
-    return Fst.from_arcs(*map(np.concatenate, (src, dst, ilabel, olabel, scores)), final_score), len(pairs)
+    scores = [
+        score[inner],
+        np.log(unigram[:num_words]),
+        np.log(backoff[seen]),
+        np.zeros(len(unseen)),
+    ]
+    return Fst.from_arcs(
+        *map(np.concatenate, (src, dst, ilabel, olabel, scores)), final_score
+    ), len(pairs)

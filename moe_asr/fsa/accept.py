@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from moe_asr.errors import TextError
+from moe_asr.errors import GraphError, TextError
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lexicon import Lexicon
 from moe_asr.text.symbol_table import SymbolTable
 
-Spelling = tuple[tuple[int, ...], float]  # tokens, and the natural log of the pronunciation's probability
+Spelling = tuple[
+    tuple[int, ...], float
+]  # tokens, and the natural log of the pronunciation's probability
 _Active = dict[tuple[int, int], float]  # (state, number of words that are out) -> best score
 _BLANK = 0
 
@@ -43,9 +45,7 @@ def token_sequences_of(
         yield tuple(itertools.chain.from_iterable(tokens for tokens, _ in choice))
 
 
-def score_labels(
-    graph: DecodingGraph, labels: Iterable[int], words: Sequence[int]
-) -> float | None:
+def score_labels(graph: DecodingGraph, labels: Iterable[int], words: Sequence[int]) -> float | None:
     """The best path of exactly these labels, one an arc, and exactly these words; None if there is none.
 
     Args:
@@ -197,7 +197,11 @@ def _closure(g: Fst, active: dict[int, float]) -> dict[int, float]:
     """With the states that arcs without output lead to."""
     active = dict(active)
     waiting = list(active)
-    while waiting:
-        state = waiting.pop()
-        waiting += _follow(g, state, 0, active[state], active)
-    return active
+    for _ in range(g.num_states):
+        improved: list[int] = []
+        for state in waiting:
+            improved += _follow(g, state, 0, active[state], active)
+        if not improved:
+            return active
+        waiting = list(dict.fromkeys(improved))
+    raise GraphError("G: a cycle of arcs without output has a positive score")

@@ -207,14 +207,22 @@ def contract_chains(arcs: Arcs) -> Arcs:
         one, two = entering[states], leaving[states]
         merged = join(arcs.take(one), arcs.take(two), np.arange(len(one)), np.arange(len(one)))
         label = np.where(arcs.label[one] == 0, arcs.label[two], arcs.label[one])
-        merged = Arcs(
-            merged.src, merged.dst, label, merged.score, merged.row_splits, merged.words
-        )
+        merged = Arcs(merged.src, merged.dst, label, merged.score, merged.row_splits, merged.words)
         # the merged arc takes the place of the one it begins with
         rest = np.ones(len(arcs), bool)
         rest[one], rest[two] = False, False
         positions = np.concatenate([np.flatnonzero(rest), one])
         arcs = concatenate([arcs.take(np.flatnonzero(rest)), merged]).take(np.argsort(positions))
+
+
+def follow(first: Arcs, second: Arcs) -> Arcs:
+    """Every path of an arc of ``first`` and one of ``second``, with the label of the latter."""
+    order = np.argsort(second.src, kind="stable")
+    starts = np.searchsorted(second.src[order], first.dst, side="left")
+    counts = np.searchsorted(second.src[order], first.dst, side="right") - starts
+    left = np.repeat(np.arange(len(first)), counts)
+    offsets = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return join(first, second, left, order[np.repeat(starts, counts) + offsets])
 
 
 def join(first: Arcs, second: Arcs, left: np.ndarray, right: np.ndarray) -> Arcs:

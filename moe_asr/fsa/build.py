@@ -17,10 +17,10 @@ from moe_asr.fsa.epsilon import remove_epsilons
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import drop_words
-from moe_asr.text.lexicon import BACKOFF, Lexicon
 from moe_asr.fsa.lexicon_fst import lexicon_fst
 from moe_asr.fsa.steps import BuildStep, StepRecorder
 from moe_asr.fsa.topology import check_topology
+from moe_asr.text.lexicon import BACKOFF, Lexicon
 from moe_asr.text.symbol_table import SymbolTable
 
 
@@ -99,7 +99,12 @@ def build_hlg(
     kind = f"H{lg.kind}"
     with recorder.step(kind) as made:
         arcs = library.compose_topology(lg.arcs(), len(lg.token_table), topology)
-        about = {**lg.metadata, "kind": kind, "topology": topology, "topology_builder": library.name}
+        about = {
+            **lg.metadata,
+            "kind": kind,
+            "topology": topology,
+            "topology_builder": library.name,
+        }
         graph = DecodingGraph.from_arcs(arcs, lg.token_table, lg.word_table, about)
         made.size = graph.num_states, graph.num_arcs
     return graph

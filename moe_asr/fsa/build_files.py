@@ -37,23 +37,37 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class GraphJob:
-    """What to build.
+    """What to build: LG and HLG of a lexicon and a grammar, or T and HT of a grammar of tokens.
 
     Attributes:
-        l_disambig, g: files of an `Fst`.
-        tokens, words: symbol tables.
+        g: a file of an `Fst`, over words, or over tokens if there is no lexicon.
+        tokens: a symbol table, the model's outputs.
+        l_disambig: a file of an `Fst`; None: `token_graph` is made.
+        words: a symbol table; None if there is no lexicon.
+        backoff: of a `token_graph`.
         builder: one of `builder_names`.
         topology: one of `TOPOLOGIES`.
         metadata: kept in the graphs; plain JSON values.
     """
 
-    l_disambig: PathLike
     g: PathLike
     tokens: PathLike
-    words: PathLike
+    l_disambig: PathLike | None = None
+    words: PathLike | None = None
+    backoff: str = "epsilon"
     builder: str = AUTO
     topology: str = "standard"
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.l_disambig is None) != (self.words is None):
+            raise ValueError("a lexicon and its words belong together")
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """The names of the files, the one whose topology is implied first."""
+        kinds = ("LG", "HLG") if self.l_disambig is not None else ("T", "HT")
+        return (f"{kinds[0]}.safetensors", f"{kinds[1]}.safetensors")
 
 
 def default_memory_limit() -> int | None:
@@ -68,7 +82,7 @@ def build_graph_files(
     memory_limit: int | None = None,
     report: Callable[[BuildStep], None] | None = None,
 ) -> list[BuildStep]:
-    """Builds ``LG.safetensors`` and ``HLG.safetensors`` in ``directory``, in a process of its own.
+    """Builds the graphs of a job (`GraphJob.outputs`) in ``directory``, in a process of its own.
 
     Args:
         job: what to build.
@@ -88,7 +102,7 @@ def build_graph_files(
     try:
         with _stopped_by_signals():
             steps = _run(job, folder, limit, report)
-        for name in ("LG.safetensors", "HLG.safetensors"):
+        for name in job.outputs:
             os.replace(folder / name, Path(directory) / name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,8 +112,9 @@ def build_graph_files(
 def _run(
     job: GraphJob, folder: Path, limit: int | None, report: Callable[[BuildStep], None] | None
 ) -> list[BuildStep]:
-    paths = {name: os.path.abspath(getattr(job, name)) for name in ("l_disambig", "g", "tokens", "words")}
-    request = {**asdict(job), **paths, "output": str(folder), "parent": os.getpid()}
+    request = {**asdict(job), "folder": str(folder), "parent": os.getpid()}
+    for name in ("g", "tokens", "l_disambig", "words"):
+        request[name] = os.path.abspath(request[name]) if request[name] is not None else None
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
@@ -147,7 +162,9 @@ class _Watch:
 
     def _read(self) -> None:
         assert self._child.stdout is not None
-        with contextlib.suppress(ValueError, OSError):  # closed while reading: nobody listens any more
+        with contextlib.suppress(
+            ValueError, OSError
+        ):  # closed while reading: nobody listens any more
             for line in self._child.stdout:
                 self._messages.put(json.loads(line))
         self._messages.put(None)
@@ -189,23 +206,29 @@ class _Watch:
         self._peak = max(self._peak, used)
         if self._limit is not None and used > self._limit:
             self._child.kill()
-            raise self._too_large(f"needs more memory than the limit of {format_memory(self._limit)}")
+            raise self._too_large(
+                f"needs more memory than the limit of {format_memory(self._limit)}"
+            )
 
     def _died(self, status: int, stderr_path: Path) -> Exception:
         """The error of a child that ended without saying why."""
         said = stderr_path.read_text(encoding="utf-8", errors="replace").strip()
         if status == -signal.SIGKILL or "bad_alloc" in said:
-            return self._too_large("was ended by the system, which is what it does when memory is short")
+            return self._too_large(
+                "was ended by the system, which is what it does when memory is short"
+            )
         tail = "\n".join(said.splitlines()[-20:])
         return RuntimeError(f"building graphs, step '{self._step}': exit status {status}\n{tail}")
 
     def _too_large(self, what: str) -> GraphError:
-        so_far = f" (it had {format_memory(self._peak)}" if self._peak else " ("
+        so_far = f"it had {format_memory(self._peak)} so far" if self._peak else ""
         if self._steps:
             last = self._steps[-1]
-            so_far += f"; '{last.name}' before it has {last.num_states:,} states and {last.num_arcs:,} arcs"
-        so_far = so_far + ")" if so_far != " (" else ""
-        return GraphError(f"step '{self._step}' {what}{so_far.replace('(; ', '(')}. {_ADVICE}")
+            size = f"{last.num_states:,} states and {last.num_arcs:,} arcs"
+            so_far += f"{', ' if so_far else ''}and began with '{last.name}' of {size}"
+        return GraphError(
+            f"step '{self._step}' {what}{f' ({so_far})' if so_far else ''}. {_ADVICE}"
+        )
 
 
 def _known_error(kind: str, message: str) -> Exception:

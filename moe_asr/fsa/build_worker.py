@@ -14,15 +14,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from moe_asr.files import PathLike
+from moe_asr.fsa.build_files import GraphJob
+
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
 
 def main() -> int:
     """Builds; the exit status is 0 also where the error was told."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C goes to both; the parent ends this process
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a Ctrl-C goes to both; the parent ends this process
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a library prints is no message
     request = json.loads(sys.stdin.readline())
+    folder = Path(request.pop("folder"))
     _end_with(request.pop("parent"))
     _end_first_of_all()
 
@@ -32,7 +38,7 @@ def main() -> int:
     from moe_asr.errors import MoeAsrError
 
     try:
-        _build(Path(request.pop("output")), request, send)
+        _build(GraphJob(**request), folder, send)
         send(done=True)
     except MoeAsrError as error:
         send(error=type(error).__name__, message=str(error))
@@ -41,26 +47,35 @@ def main() -> int:
     return 0
 
 
-def _build(output: Path, job: dict[str, Any], send: Any) -> None:
+def _build(job: GraphJob, folder: Path, send: Any) -> None:
     from moe_asr.fsa.build import build_hlg, build_lg
     from moe_asr.fsa.fst import Fst
     from moe_asr.fsa.steps import StepRecorder
+    from moe_asr.fsa.token_graph import token_graph
     from moe_asr.text.symbol_table import SymbolTable
 
     recorder = StepRecorder(
         on_begin=lambda name: send(begin=name), on_end=lambda step: send(end=asdict(step))
     )
-    fsts = []
-    for name in ("l_disambig", "g"):
-        with recorder.step({"l_disambig": "L_disambig", "g": "G"}[name]) as made:
-            fst, _ = Fst.load(job[name])
+
+    def load(name: str, path: PathLike) -> Fst:
+        with recorder.step(name) as made:
+            fst, _ = Fst.load(path)
             made.size = fst.num_states, fst.num_arcs
-            fsts.append(fst)
-    tokens, words = SymbolTable.read(job["tokens"]), SymbolTable.read(job["words"])
-    lg = build_lg(*fsts, tokens, words, job["builder"], job["metadata"], recorder)
-    fsts.clear()
-    lg.save(output / "LG.safetensors")
-    build_hlg(lg, job["topology"], job["builder"], recorder).save(output / "HLG.safetensors")
+        return fst
+
+    tokens = SymbolTable.read(job.tokens)
+    if job.l_disambig is not None and job.words is not None:
+        l_disambig, g = load("L_disambig", job.l_disambig), load("G", job.g)
+        words = SymbolTable.read(job.words)
+        graph = build_lg(l_disambig, g, tokens, words, job.builder, job.metadata, recorder)
+    else:
+        g = load("G", job.g)
+        with recorder.step("T") as made:
+            graph = token_graph(g, tokens, job.backoff, job.metadata)
+            made.size = graph.num_states, graph.num_arcs
+    graph.save(folder / job.outputs[0])
+    build_hlg(graph, job.topology, job.builder, recorder).save(folder / job.outputs[1])
 
 
 def _end_with(parent: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.errors import GraphError
+from moe_asr.fsa.epsilon import has_cycle
 from moe_asr.fsa.fst import Fst
 from moe_asr.text.lexicon import BACKOFF
 from moe_asr.text.symbol_table import SymbolTable
@@ -35,7 +36,9 @@ def pronunciations_of(l_fst: Fst) -> Pronunciations:
     first = np.arange(splits[1])
     inner_states = np.arange(1, l_fst.num_states)
     is_loop = np.isfinite(l_fst.final_score[0]) and not np.isfinite(l_fst.final_score[1:]).any()
-    single = (np.diff(splits)[1:] == 1) & (np.bincount(l_fst.dst, minlength=l_fst.num_states)[1:] == 1)
+    single = (np.diff(splits)[1:] == 1) & (
+        np.bincount(l_fst.dst, minlength=l_fst.num_states)[1:] == 1
+    )
     if not is_loop or not single.all() or len(first) == 0:
         found = "" if single.all() else f" (state {int(inner_states[~single][0])} is not)"
         raise GraphError(f"L must be pronunciations that begin and end in state 0{found}")
@@ -59,7 +62,9 @@ def check_lexicon(l_disambig: Fst, tokens: SymbolTable, words: SymbolTable) -> N
     any deterministic G can be determinised (and else, in general, determinisation would not end).
     """
     if l_disambig.olabel.max(initial=0) >= len(words):
-        raise GraphError(f"L has word {l_disambig.olabel.max()}, but {words.source} has {len(words)}")
+        raise GraphError(
+            f"L has word {l_disambig.olabel.max()}, but {words.source} has {len(words)}"
+        )
     if (l_disambig.ilabel == 0).any():
         raise GraphError("L has label 0 (blank, or epsilon) on an input")
     spelled = pronunciations_of(l_disambig)
@@ -124,12 +129,17 @@ def check_grammar(g: Fst, words: SymbolTable) -> None:
     unique, counts = np.unique(keys, return_counts=True)
     if (g.ilabel == 0).any():
         arc = int(np.flatnonzero(g.ilabel == 0)[0])
-        raise GraphError(f"G: arc {arc} (of state {g.src[arc]}) is an epsilon: remove epsilons first")
+        raise GraphError(
+            f"G: arc {arc} (of state {g.src[arc]}) is an epsilon: remove epsilons first"
+        )
     if (counts > 1).any():
         state, label = divmod(int(unique[counts > 1][0]), 1 << 32)
         raise GraphError(
-            f"G: state {state} has {counts[counts > 1][0]} arcs for '{words.symbol(label)}': determinise G first"
+            f"G: state {state} has {counts[counts > 1][0]} arcs for '{words.symbol(label)}': "
+            "determinise G first"
         )
+    if has_cycle(g.src[passes], g.dst[passes], g.num_states):
+        raise GraphError("G: its backoff arcs lead in a circle")
     connected = g.connect()
     if not (connected.ilabel > 0).any():
         raise GraphError("G is empty: it accepts no word, or no final state can be reached")

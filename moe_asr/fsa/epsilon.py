@@ -8,7 +8,7 @@ disambiguation symbols, which become epsilons) are such paths; a lattice should 
 import numpy as np
 
 from moe_asr.errors import GraphError
-from moe_asr.fsa.arcs import Arcs, concatenate, join
+from moe_asr.fsa.arcs import Arcs, concatenate, follow
 
 
 def remove_epsilons(arcs: Arcs) -> Arcs:
@@ -27,36 +27,29 @@ def remove_epsilons(arcs: Arcs) -> Arcs:
     epsilons = arcs.take(np.flatnonzero(is_epsilon))
     others = arcs.take(np.flatnonzero(~is_epsilon))
     num_states = int(max(arcs.src.max(initial=0), arcs.dst.max(initial=0))) + 1
-    if _has_cycle(epsilons, num_states):
+    if has_cycle(epsilons.src, epsilons.dst, num_states):
         raise GraphError("a cycle of epsilons (or disambiguation symbols) cannot be removed")
-    begins = np.zeros(num_states, bool)  # what only epsilons lead to is left out: no path begins there
+    begins = np.zeros(
+        num_states, bool
+    )  # what only epsilons lead to is left out: no path begins there
     begins[0] = True
     begins[others.dst] = True
     paths = epsilons.take(np.flatnonzero(begins[epsilons.src]))
     pieces = [others.take(np.flatnonzero(begins[others.src]))]
     while len(paths):  # paths of one epsilon, two, ...; each is continued by an arc that is none
-        pieces.append(_continue(paths, others))
-        paths = _continue(paths, epsilons).best_of_equals()
+        pieces.append(follow(paths, others))
+        paths = follow(paths, epsilons).best_of_equals()
     return concatenate(pieces).best_of_equals()
 
 
-def _continue(first: Arcs, second: Arcs) -> Arcs:
-    """Every path of an arc of ``first`` and one of ``second``, with the label of the latter."""
-    order = np.argsort(second.src, kind="stable")
-    starts = np.searchsorted(second.src[order], first.dst, side="left")
-    counts = np.searchsorted(second.src[order], first.dst, side="right") - starts
-    left = np.repeat(np.arange(len(first)), counts)
-    offsets = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return join(first, second, left, order[np.repeat(starts, counts) + offsets])
-
-
-def _has_cycle(arcs: Arcs, num_states: int) -> bool:
+def has_cycle(src: np.ndarray, dst: np.ndarray, num_states: int) -> bool:
+    """Whether arcs ``src -> dst`` between states 0 to ``num_states - 1`` lead back to where they began."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    if (arcs.src == arcs.dst).any():
+    if (src == dst).any():
         return True
-    ones = np.ones(len(arcs), np.int8)
-    matrix = csr_matrix((ones, (arcs.src, arcs.dst)), shape=(num_states, num_states))
+    ones = np.ones(len(src), np.int8)
+    matrix = csr_matrix((ones, (src, dst)), shape=(num_states, num_states))
     number, _ = connected_components(matrix, directed=True, connection="strong")
     return bool(number < num_states)

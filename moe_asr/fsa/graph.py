@@ -89,7 +89,9 @@ class DecodingGraph:
             )
         if self.topology_implied and (self.token == 0).any():
             arc = int(np.flatnonzero(self.token == 0)[0])
-            raise GraphError(f"arc {arc}: token 0 (blank) cannot occur in a graph of kind {self.kind}")
+            raise GraphError(
+                f"arc {arc}: token 0 (blank) cannot occur in a graph of kind {self.kind}"
+            )
 
     def _check_states(self) -> None:
         src, dst = self.src, self.dst
@@ -277,9 +279,7 @@ class DecodingGraph:
 
     def arcs(self) -> Arcs:
         """The arrays without the tables; not copied."""
-        return Arcs(
-            self.src, self.dst, self.token, self.score, self.word_row_splits, self.words
-        )
+        return Arcs(self.src, self.dst, self.token, self.score, self.word_row_splits, self.words)
 
     @classmethod
     def from_arcs(
@@ -327,7 +327,9 @@ class DecodingGraph:
 
     def to_openfst_text(self, symbols: bool = False) -> str:
         """`to_fst` in OpenFst's text format, of ids, or of symbols (0 is ``<eps>``)."""
-        tables = self._fst_tables() if symbols else (None, None)
+        if not symbols:
+            return fst_to_text(self.to_fst())
+        tables = fst_tables(self.token_table, self.word_table, self.topology_implied)
         return fst_to_text(self.to_fst(), *tables)
 
     @classmethod
@@ -346,15 +348,15 @@ class DecodingGraph:
             GraphError: with ``source`` and, where it can be told, the line.
         """
         implied = _is_implied(metadata.get("kind"))
-        tables = fst_tables(token_table, word_table, implied) if symbols else (None, None)
-        fst = fst_from_text(text, *tables, source)
+        isymbols, osymbols = fst_tables(token_table, word_table, implied)
+        if symbols:
+            fst = fst_from_text(text, isymbols, osymbols, source)
+        else:
+            fst = fst_from_text(text, source=source)
         try:
             return cls.from_fst(fst, token_table, word_table, metadata)
         except GraphError as error:
             raise GraphError(f"{source}: {error}") from error
-
-    def _fst_tables(self) -> tuple[SymbolTable, SymbolTable]:
-        return fst_tables(self.token_table, self.word_table, self.topology_implied)
 
 
 def _is_implied(kind: Any) -> bool:

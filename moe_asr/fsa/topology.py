@@ -56,8 +56,8 @@ def compose_topology(graph: Arcs, topology: str = "standard") -> Arcs:
     """H composed with an epsilon-free graph of tokens, connected; H itself is never made.
 
     A state of the result is a state of the graph and the last frame's label: blank, or the token of an arc
-    that enters the state. So there are as many states as distinct (token, destination) pairs, plus one for each
-    state of the graph, and one final state.
+    that enters the state. So there are as many states as distinct (token, destination) pairs, plus one for
+    each state of the graph, and one final state.
 
     Args:
         graph: connected, sorted by src, labels from 1 (tokens) or -1; its final state is the highest.
@@ -68,8 +68,7 @@ def compose_topology(graph: Arcs, topology: str = "standard") -> Arcs:
     """
     check_topology(topology)
     arc = np.arange(len(graph))
-    is_final = graph.label == -1
-    inner, final = arc[~is_final], arc[is_final]
+    inner = arc[graph.label != -1]
     num_states = int(graph.dst.max(initial=0))  # without the final one
     width = int(graph.label.max(initial=0)) + 1
     # the states of the result, in the order of the graph's: blank, then the tokens that enter
@@ -99,7 +98,9 @@ def compose_topology(graph: Arcs, topology: str = "standard") -> Arcs:
     return _assemble(graph, pieces)
 
 
-_Piece = tuple[np.ndarray, np.ndarray, Any, Any]  # src, dst, label, and the arc of the graph it takes
+_Piece = tuple[
+    np.ndarray, np.ndarray, Any, Any
+]  # src, dst, label, and the arc of the graph it takes
 
 
 def _leaving(graph: Arcs, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +125,4 @@ def _assemble(graph: Arcs, pieces: list[_Piece]) -> Arcs:
     # each piece is sorted: the stable sort has only to merge them
     order = np.argsort((src.astype(np.int64) << 32) + label, kind="stable")
     taken = concatenate([graph, without_words(*np.zeros((4, 1)))]).take(arc[order])
-    return Arcs(
-        src[order], dst[order], label[order], taken.score, taken.row_splits, taken.words
-    )
+    return Arcs(src[order], dst[order], label[order], taken.score, taken.row_splits, taken.words)
