@@ -1,7 +1,9 @@
-"""Builds an HLG from a lexicon (or words to spell) and a word loop, with k2."""
+"""Builds an HLG from a lexicon (or words to spell) and a word loop."""
 
 import argparse
 from pathlib import Path
+
+from moe_asr.fsa.builder import builder_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CTC topology without mandatory blanks between equal tokens",
     )
     parser.add_argument(
+        "--builder",
+        choices=builder_names(),
+        default="auto",
+        help="the library that builds; default: k2 where it is installed, else openfst",
+    )
+    parser.add_argument(
         "--draw", action="store_true", help="draw L and G too (small lexicons only)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -45,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes lexicon.txt, words.txt, tokens.txt and HLG.safetensors; prints states and arcs."""
+    from moe_asr.fsa.build import build_graphs
     from moe_asr.fsa.grammar import word_loop
-    from moe_asr.fsa.graph_k2 import build_hlg
+    from moe_asr.fsa.steps import format_steps
     from moe_asr.text.lexicon import Lexicon, lexicon_from_tokenizer
     from moe_asr.text.normalize import normalize_text
     from moe_asr.text.tokenizer import load_tokenizer
@@ -58,25 +67,30 @@ def run(args: argparse.Namespace) -> int:
         words = [normalize_text(word) for word in args.words.split(",") if word.strip()]
         lexicon = lexicon_from_tokenizer(words, tokenizer)
     grammar = word_loop(lexicon.words, word_insertion_penalty=args.word_insertion_penalty)
-    metadata = {"word_insertion_penalty": args.word_insertion_penalty}
-    graphs = build_hlg(lexicon, grammar, tokenizer.tokens, args.modified_topology, metadata)
+    metadata = {"grammar": "word loop", "word_insertion_penalty": args.word_insertion_penalty}
+    graphs = build_graphs(
+        lexicon,
+        grammar.to_fst(lexicon.word_table()),
+        tokenizer.tokens,
+        "modified" if args.modified_topology else "standard",
+        args.builder,
+        metadata,
+    )
 
     lexicon.write(args.output / "lexicon.txt", args.lexicon_probabilities)
     words_table = graphs.hlg.word_table
     words_table.write(args.output / "words.txt")
     tokenizer.tokens.write(args.output / "tokens.txt")
     graphs.hlg.save(args.output / "HLG.safetensors")
-    print(f"{'graph':<12}{'states':>10}{'arcs':>12}{'seconds':>10}")
-    for step in graphs.report:
-        print(f"{step.name:<12}{step.num_states:>10}{step.num_arcs:>12}{step.seconds:>10.3f}")
+    print(format_steps(graphs.steps))
     print(f"{len(lexicon.words)} words, {len(lexicon)} pronunciations")
     print(f"written: {args.output / 'HLG.safetensors'}")
     if args.draw:
-        from moe_asr.fsa.draw import k2_to_dot, write_drawing
+        from moe_asr.fsa.draw import fst_to_dot, write_drawing
 
         for name, source in (
-            ("L", k2_to_dot(graphs.l_disambig, tokenizer.tokens, words_table, "L_disambig")),
-            ("G", k2_to_dot(graphs.g, words_table, title="G")),
+            ("L", fst_to_dot(graphs.l_disambig, tokenizer.tokens, words_table, "L_disambig")),
+            ("G", fst_to_dot(graphs.g, words_table, title="G")),
         ):
             print(f"written: {write_drawing(source, args.output / name)}")
     return 0

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "train": ("moe_asr.cli.train", "train a model, or resume its training"),
     "export": ("moe_asr.cli.export", "average checkpoints into a model directory"),
-    "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop with k2"),
+    "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),
 }

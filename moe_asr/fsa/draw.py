@@ -1,40 +1,39 @@
 """Drawings of small FSAs with graphviz."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from moe_asr.errors import MissingDependencyError
 from moe_asr.files import PathLike, write_text
+from moe_asr.fsa.fst import Fst
 from moe_asr.text.symbol_table import SymbolTable
 
 
-def k2_to_dot(
-    fsa: Any, labels: SymbolTable, aux_labels: SymbolTable | None = None, title: str = ""
+def fst_to_dot(
+    fst: Fst, isymbols: SymbolTable, osymbols: SymbolTable | None = None, title: str = ""
 ) -> str:
-    """Graphviz source of a single ``k2.Fsa``: ``label:word/score`` on every arc.
+    """Graphviz source of an `Fst`: ``input:output/score`` on every arc.
 
     Args:
-        fsa: an acceptor, or a transducer whose ``aux_labels`` are a tensor.
-        labels: of its labels; ``#i`` is shown for the labels past its end (disambiguation symbols).
-        aux_labels: of its output labels; None for an acceptor.
+        fst: drawn as it is; final states are double circles with their scores.
+        isymbols: of its input labels; ``#i`` is shown for labels past its end (disambiguation symbols).
+        osymbols: of its output labels; None for an acceptor.
         title: shown below.
     """
     graphviz = _graphviz()
     dot = graphviz.Digraph(graph_attr={"rankdir": "LR", "label": title})
-    final = fsa.shape[0] - 1
-    for state in range(fsa.shape[0]):
-        shape = "doublecircle" if state == final else "circle"
-        dot.node(str(state), shape=shape, style="bold" if state == 0 else "")
-    outputs = fsa.aux_labels.tolist() if aux_labels is not None else None
-    scores = fsa.scores.tolist()
-    for arc, (src, dst, label, _) in enumerate(fsa.arcs.values().tolist()):
-        text = _name(label, labels)
-        if aux_labels is not None and outputs is not None:
-            text += ":" + _name(outputs[arc], aux_labels)
-        if scores[arc] != 0.0:
-            text += f"/{scores[arc]:.3g}"
-        dot.edge(str(src), str(dst), label=graphviz.escape(text))
+    for state, score in enumerate(fst.final_score.tolist()):
+        shape = "doublecircle" if score > -math.inf else "circle"
+        text = f"{state}{_shown(score)}" if score > -math.inf else str(state)
+        dot.node(str(state), label=text, shape=shape, style="bold" if state == 0 else "")
+    columns = (fst.src, fst.dst, fst.ilabel, fst.olabel, fst.score)
+    for src, dst, ilabel, olabel, score in zip(*(c.tolist() for c in columns), strict=True):
+        text = _name(ilabel, isymbols)
+        if osymbols is not None:
+            text += ":" + _name(olabel, osymbols)
+        dot.edge(str(src), str(dst), label=graphviz.escape(text + _shown(score)))
     return str(dot.source)
 
 
@@ -58,9 +57,11 @@ def write_drawing(source: str, stem: PathLike, report: Callable[[str], None] = p
     return picture
 
 
+def _shown(score: float) -> str:
+    return f"/{score:.3g}" if score != 0.0 else ""
+
+
 def _name(label: int, table: SymbolTable) -> str:
-    if label == -1:
-        return "-1"
     return table.symbol(label) if label < len(table) else f"#{label - len(table)}"
 
 

@@ -1,10 +1,14 @@
-"""Grammars as weighted words: what the graph builders take as G."""
+"""The simplest grammar: a loop over weighted words."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from moe_asr.errors import GraphError
+from moe_asr.fsa.fst import Fst
+from moe_asr.text.symbol_table import SymbolTable
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,19 @@ class WordLoop:
         for word, score in self.scores.items():
             if not math.isfinite(score):
                 raise GraphError(f"word loop: the score of '{word}' is {score}")
+
+    def to_fst(self, words: SymbolTable) -> Fst:
+        """G: an acceptor of one state, the start and final one, with an arc for each word.
+
+        Raises:
+            GraphError: if a word is not in ``words``.
+        """
+        missing = [word for word in self.scores if word not in words]
+        if missing:
+            raise GraphError(f"word '{missing[0]}' of the grammar is not in the lexicon")
+        labels = np.array([words[word] for word in self.scores])
+        state = np.zeros_like(labels)
+        return Fst.from_arcs(state, state, labels, labels, list(self.scores.values()), [0.0])
 
 
 def word_loop(

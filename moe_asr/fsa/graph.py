@@ -12,10 +12,14 @@ from safetensors.numpy import save_file
 
 from moe_asr.errors import GraphError, TextError
 from moe_asr.files import PathLike, atomic_path, sort_safetensors_header
+from moe_asr.fsa.arcs import Arcs
+from moe_asr.fsa.fst import Fst
+from moe_asr.fsa.graph_openfst import arcs_of_graph_fst, fst_of_graph, fst_tables
 from moe_asr.fsa.k2_module import arrays_of_k2, k2_of_arrays
+from moe_asr.fsa.openfst import fst_from_text, fst_to_text
 from moe_asr.text.symbol_table import SymbolTable
 
-KINDS = ("HLG", "LG")
+KINDS = ("HLG", "LG", "HT", "T")
 _FORMAT, _VERSION = "moe_asr.decoding_graph", 1
 _DTYPES = {
     "src": np.int32,
@@ -33,7 +37,8 @@ class DecodingGraph:
 
     The final state is entered by the arcs of token -1, and only by them; no arc leaves it. In an
     ``HLG`` a token is the label of a frame and 0 is blank; in an ``LG`` (whose CTC topology the
-    search implies) tokens are spelled out once and 0 does not occur.
+    search implies) tokens are spelled out once and 0 does not occur. ``HT`` and ``T`` are the same
+    for an n-gram of tokens: the words are the tokens themselves.
 
     Attributes:
         src, dst: (A,) int32 states, sorted by src.
@@ -82,9 +87,11 @@ class DecodingGraph:
                 f"metadata: kind must be one of {', '.join(KINDS)}, "
                 f"found {self.metadata.get('kind')!r}"
             )
-        if self.kind == "LG" and (self.token == 0).any():
+        if self.topology_implied and (self.token == 0).any():
             arc = int(np.flatnonzero(self.token == 0)[0])
-            raise GraphError(f"arc {arc}: token 0 (blank) cannot occur in an LG")
+            raise GraphError(
+                f"arc {arc}: token 0 (blank) cannot occur in a graph of kind {self.kind}"
+            )
 
     def _check_states(self) -> None:
         src, dst = self.src, self.dst
@@ -149,6 +156,17 @@ class DecodingGraph:
     def kind(self) -> str:
         """One of `KINDS`."""
         return str(self.metadata["kind"])
+
+    @property
+    def topology_implied(self) -> bool:
+        """Whether the CTC topology is left to the search (LG, T), or in the graph (HLG, HT)."""
+        return _is_implied(self.kind)
+
+    @cached_property
+    def arc_splits(self) -> np.ndarray:
+        """(S + 1,) int64: the arcs of state s are ``arc_splits[s]`` to ``arc_splits[s + 1] - 1``."""
+        counts = np.bincount(self.src, minlength=self.num_states)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def words_of(self, arc: int) -> np.ndarray:
         """The word ids of one arc."""
@@ -258,6 +276,91 @@ class DecodingGraph:
             raise GraphError("expected an FSA with aux_labels (the words)")
         src, dst, token, score, row_splits, words = arrays_of_k2(fsa)
         return cls(src, dst, token, score, row_splits, words, token_table, word_table, metadata)
+
+    def arcs(self) -> Arcs:
+        """The arrays without the tables; not copied."""
+        return Arcs(self.src, self.dst, self.token, self.score, self.word_row_splits, self.words)
+
+    @classmethod
+    def from_arcs(
+        cls, arcs: Arcs, token_table: SymbolTable, word_table: SymbolTable, metadata: dict[str, Any]
+    ) -> "DecodingGraph":
+        """The graph of epsilon-free arcs sorted by src, whose final state is the highest.
+
+        Raises:
+            GraphError: if they are no graph as described above.
+        """
+        return cls(
+            arcs.src,
+            arcs.dst,
+            arcs.label,
+            arcs.score,
+            arcs.row_splits.astype(np.int32),
+            arcs.words,
+            token_table,
+            word_table,
+            metadata,
+        )
+
+    def to_fst(self) -> Fst:
+        """The same transducer in OpenFst's form, see `moe_asr.fsa.graph_openfst`."""
+        return fst_of_graph(self.arcs(), self.num_states, self.topology_implied)
+
+    @classmethod
+    def from_fst(
+        cls,
+        fst: Fst,
+        token_table: SymbolTable,
+        word_table: SymbolTable,
+        metadata: dict[str, Any],
+    ) -> "DecodingGraph":
+        """The graph of what `to_fst` describes; epsilons on inputs are removed, whatever they are.
+
+        What `to_fst` made gives the same graph again, but for the order of a state's arcs (by token,
+        then destination), and without final arcs that are worse than another of their state.
+
+        Raises:
+            GraphError: if it is empty, has a cycle of epsilons, or labels that are not in the tables.
+        """
+        arcs = arcs_of_graph_fst(fst, _is_implied(metadata.get("kind")))
+        return cls.from_arcs(arcs, token_table, word_table, metadata)
+
+    def to_openfst_text(self, symbols: bool = False) -> str:
+        """`to_fst` in OpenFst's text format, of ids, or of symbols (0 is ``<eps>``)."""
+        if not symbols:
+            return fst_to_text(self.to_fst())
+        tables = fst_tables(self.token_table, self.word_table, self.topology_implied)
+        return fst_to_text(self.to_fst(), *tables)
+
+    @classmethod
+    def from_openfst_text(
+        cls,
+        text: str,
+        token_table: SymbolTable,
+        word_table: SymbolTable,
+        metadata: dict[str, Any],
+        symbols: bool = False,
+        source: str = "FST text",
+    ) -> "DecodingGraph":
+        """Reads what `to_openfst_text` wrote, see `from_fst`.
+
+        Raises:
+            GraphError: with ``source`` and, where it can be told, the line.
+        """
+        implied = _is_implied(metadata.get("kind"))
+        isymbols, osymbols = fst_tables(token_table, word_table, implied)
+        if symbols:
+            fst = fst_from_text(text, isymbols, osymbols, source)
+        else:
+            fst = fst_from_text(text, source=source)
+        try:
+            return cls.from_fst(fst, token_table, word_table, metadata)
+        except GraphError as error:
+            raise GraphError(f"{source}: {error}") from error
+
+
+def _is_implied(kind: Any) -> bool:
+    return not str(kind).startswith("H")
 
 
 def _parse_header(text: str) -> dict[str, Any]:

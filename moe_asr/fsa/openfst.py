@@ -140,7 +140,7 @@ def _parse_binary(content: bytes) -> Fst:
 
 def _walk_states(words: np.ndarray, num_states: int) -> tuple[np.ndarray, np.ndarray]:
     """Where each state's words begin, and how many arcs it has."""
-    count_at = words.tolist()
+    count_at = words.astype("i4").data  # a copy: aligned, as its memoryview needs it
     firsts, counts, position = [0] * num_states, [0] * num_states, 0
     for state in range(num_states):
         if position + _STATE_WORDS > len(count_at):

@@ -176,6 +176,15 @@ def recorded_inputs(directory: PathLike, step: str) -> dict[str, Path]:
     return {role: directory / source["path"] for role, source in inputs.items()}
 
 
+def inputs_of(path: PathLike) -> dict[str, Path]:
+    """Where the inputs of the step that made a file were, by role; {} if none is on record beside it."""
+    path = Path(path)
+    for step, record in _read(path.parent).items():
+        if path.name in record["outputs"]:
+            return recorded_inputs(path.parent, step)
+    return {}
+
+
 def recorded_settings(directory: PathLike, step: str) -> dict[str, Any]:
     """The settings that a step was last done with; `StaleError` if it was never done."""
     return dict(_record(Path(directory), step)["settings"])

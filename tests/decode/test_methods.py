@@ -15,6 +15,7 @@ from moe_asr.decode.registry import (
     register,
 )
 from moe_asr.errors import ConfigError, DataError, GraphError
+from moe_asr.fsa.build import build_graphs
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lexicon import lexicon_from_tokenizer
@@ -26,10 +27,9 @@ RESOURCES = DecodingResources(TOKENIZER)
 
 
 def hlg(words: list[str]) -> DecodingGraph:
-    from moe_asr.fsa.graph_k2 import build_hlg
-
     lexicon = lexicon_from_tokenizer(words, TOKENIZER)
-    return build_hlg(lexicon, word_loop(lexicon.words), TOKENIZER.tokens).hlg
+    g = word_loop(lexicon.words).to_fst(lexicon.word_table())
+    return build_graphs(lexicon, g, TOKENIZER.tokens).hlg
 
 
 def peaky(*rows: list[int], confidence: float = 0.9) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_asr.errors import GraphError
-from moe_asr.fsa.epsilon import Arcs, remove_epsilons
+from moe_asr.fsa.arcs import Arcs
+from moe_asr.fsa.epsilon import remove_epsilons
 
 Row = tuple[int, int, int, float, tuple[int, ...]]  # src, dst, label, score, words
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_asr.errors import DataError, GraphError
+from moe_asr.fsa.build import build_graphs
 from moe_asr.fsa.grammar import word_loop
-from moe_asr.fsa.graph_k2 import build_hlg
 from moe_asr.fsa.search_k2 import K2Search, K2SearchOptions, one_best
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
@@ -23,8 +23,8 @@ WIDE = K2SearchOptions(search_beam=100.0, output_beam=50.0, min_active=1000, max
 
 
 def search_for(lexicon: Lexicon, options: K2SearchOptions = WIDE) -> K2Search:
-    grammar = word_loop(lexicon.words)
-    return K2Search(build_hlg(lexicon, grammar, SymbolTable(TOKENS)).hlg, options)
+    g = word_loop(lexicon.words).to_fst(lexicon.word_table())
+    return K2Search(build_graphs(lexicon, g, SymbolTable(TOKENS)).hlg, options)
 
 
 def log_probs_of(*shape: int, scale: float = 2.0) -> torch.Tensor:
@@ -132,7 +132,8 @@ def test_shapes_that_do_not_fit_are_named() -> None:
 @pytest.mark.k2
 def test_only_an_hlg_can_be_searched(requires_k2: Any) -> None:
     lexicon = Lexicon([Pronunciation("X", ("x",))])
-    graphs = build_hlg(lexicon, word_loop(lexicon.words), SymbolTable(TOKENS))
+    g = word_loop(lexicon.words).to_fst(lexicon.word_table())
+    graphs = build_graphs(lexicon, g, SymbolTable(TOKENS))
     with pytest.raises(GraphError, match="kind LG"):
         K2Search(graphs.lg)
 

@@ -1,0 +1,106 @@
+"""The steps that make decoding graphs: LG and HLG of a language directory and a G, T and HT of tokens."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from moe_asr.errors import GraphError, StaleError
+from moe_asr.files import PathLike
+from moe_asr.fsa.build_files import GraphJob, build_graph_files, default_memory_limit
+from moe_asr.fsa.builder import AUTO
+from moe_asr.fsa.check import words_missing
+from moe_asr.fsa.fst import Fst
+from moe_asr.fsa.memory import format_memory
+from moe_asr.fsa.steps import format_steps
+from moe_asr.lang import provenance
+from moe_asr.lang.directory import L_DISAMBIG_FILE, TOKENS, WORDS
+from moe_asr.lang.directory import STEP as LANG_STEP
+from moe_asr.text.symbol_table import SymbolTable
+
+STEP, TOKEN_STEP = "graph", "token_graph"
+G_FILE = "G.safetensors"
+
+
+def make_graph(
+    graph: PathLike,
+    lang: PathLike,
+    *,
+    topology: str = "standard",
+    builder: str = AUTO,
+    memory_limit: int | None = None,
+    require_all_words: bool = False,
+    command: str | None = None,
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Makes ``LG.safetensors`` and ``HLG.safetensors`` beside ``G.safetensors``, unless up to date.
+
+    Args:
+        graph: the directory of G, where the graphs go.
+        lang: the language directory whose words G has.
+        topology: one of `TOPOLOGIES`.
+        builder: one of `builder_names`.
+        memory_limit: bytes; None: a share of what is available (`default_memory_limit`).
+        require_all_words: refuse a G that lacks a word of the lexicon, which is else only reported.
+        command, report: see `provenance.make`; ``report`` also gets the table of the steps.
+
+    Returns:
+        Whether they were made.
+
+    Raises:
+        StaleError: if the language directory or G is stale, or G was made with the words of another.
+        GraphError: if the graphs cannot be built (`build_lg`), or not within the limit (naming the step).
+    """
+    graph, lang = Path(graph), Path(lang)
+    provenance.verify(lang, LANG_STEP)
+    _check_words(graph / G_FILE, lang / WORDS)
+    job = GraphJob(
+        g=graph / G_FILE,
+        tokens=lang / TOKENS,
+        l_disambig=lang / L_DISAMBIG_FILE,
+        words=lang / WORDS,
+        builder=builder,
+        topology=topology,
+    )
+
+    def build(folder: Path) -> None:
+        words = SymbolTable.read(lang / WORDS)
+        g, metadata = Fst.load(graph / G_FILE)
+        missing = words_missing(Fst.load(lang / L_DISAMBIG_FILE)[0], g, words)
+        if missing:
+            said = f"{len(missing)} words of {lang / WORDS} are not in G: {', '.join(missing[:5])}"
+            said += ", ..." if len(missing) > 5 else ""
+            if require_all_words:
+                raise GraphError(said)
+            report(f"note: {said}")
+        job.metadata["g"] = metadata
+        _build(job, folder, memory_limit, report)
+
+    return provenance.make(
+        graph,
+        STEP,
+        inputs={
+            "L_disambig": lang / L_DISAMBIG_FILE,
+            "tokens": lang / TOKENS,
+            "words": lang / WORDS,
+            "G": graph / G_FILE,
+        },
+        outputs=job.outputs,
+        settings={"topology": topology, "builder": builder},
+        build=build,
+        command=command,
+        report=report,
+    )
+
+
+def _build(
+    job: GraphJob, folder: Path, memory_limit: int | None, report: Callable[[str], None]
+) -> None:
+    limit = memory_limit if memory_limit is not None else default_memory_limit()
+    report(f"memory limit: {format_memory(limit)}")
+    report(format_steps(build_graph_files(job, folder, limit)))
+
+
+def _check_words(g: Path, words: Path) -> None:
+    """Raises `StaleError` if it is on record that G was made with another ``words.txt``."""
+    made_with = provenance.inputs_of(g).get("words")
+    if made_with is not None and provenance.hash_path(made_with) != provenance.hash_path(words):
+        raise StaleError(f"{g}: made with the words of {made_with}, which are not those of {words}")
