@@ -23,6 +23,7 @@ ROOMS = [
     "data",
     "nn",
     "model",
+    "lm",
     "fsa",
     "lang",
     "decode",
