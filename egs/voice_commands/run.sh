@@ -41,7 +41,7 @@ case $size in
     ;;
   tiny)
     work=$exp/tiny minutes=${minutes:-0.2} bpe_size=60
-    lm_sentences=300 sentences=(40 8 8) hours=(0.02 0.004 0.004) validation_sentences=20
+    lm_sentences=3000 sentences=(3000 8 8) hours=(0.02 0.004 0.004) validation_sentences=20
     overrides=(--set model.preset=tiny --set train.max_steps=20 --set train.valid_interval=10
       --set train.checkpoint_interval=10 --set data.num_workers=0)
     ;;
@@ -49,6 +49,7 @@ esac
 text=$work/text data=$work/data
 grammar=$recipe/grammar/assistant.gram
 grammars=(3gram grammar)
+declare -A graph_scale=([3gram]=1.0 [grammar]=1.0)
 units_dir() { echo "$work/$1"; }   # tokenizer of bpe or phone
 lang_dir() { echo "$work/lang_$1"; }
 graph_dir() { echo "$work/graph_$1_$2"; } # of units and grammar
