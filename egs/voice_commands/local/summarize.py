@@ -52,7 +52,9 @@ def main() -> None:
     systems: dict[str, Any] = {}
     for unit in args.units:
         run = args.runs / f"moe_{unit}"
-        minutes = read_json(list_checkpoints(run / "checkpoints")[-1] / "state.json")["state"]["minutes"]
+        minutes = read_json(list_checkpoints(run / "checkpoints")[-1] / "state.json")["state"][
+            "minutes"
+        ]
         systems[unit] = {
             "train_minutes": round(minutes, 2),
             "decoding": {
