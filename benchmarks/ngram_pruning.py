@@ -2,7 +2,7 @@
 
     python -m benchmarks.ngram_pruning [--order 4] [--quick]
 
-The text is English that every machine has: the docstrings of Python's standard library, as lower-case words; a
+The text is English that every machine has: the docstrings of the standard library, as lower-case words; a
 tenth of its sentences is held out. Last line: one JSON object.
 """
 
