@@ -70,7 +70,10 @@ def g_from_arpa(
         if done.returncode != 0 or not result.is_file():
             said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
             raise TextError(f"{path}: kaldilm cannot convert it: {said[0]}")
-        fst = read_openfst(result)
+        try:
+            fst = read_openfst(result)
+        except GraphError as error:
+            raise TextError(f"{path}: kaldilm's FST of it is damaged: {error}") from error
     fst = fst.connect().arc_sort()
     _check_labels(fst, len(words), words[BACKOFF], str(path))
     return fst
@@ -91,7 +94,7 @@ def ngram_fst(model: NgramModel, symbols: SymbolTable) -> Fst:
         symbols: ``<eps>`` as 0, with ``#0``, as in ``words.txt``.
 
     Raises:
-        TextError: if none of the words is in the table, or the model has no ``</s>``.
+        TextError: if none of the words is in the table, or the model has no ``<s>`` or ``</s>``.
     """
     _check_word_table(symbols)
     source = model.words.source
@@ -110,7 +113,7 @@ def token_ngram_fst(model: NgramModel, tokens: SymbolTable) -> Fst:
         tokens: the tokenizer's (``tokens.txt``).
 
     Raises:
-        TextError: if none of the model's words is a token, or it has no ``</s>``.
+        TextError: if none of the model's words is a token, or it has no ``<s>`` or ``</s>``.
     """
     labels = np.array(
         [-1 if word in SPECIAL_TOKENS else tokens.get(word, -1) for word in model.words],
@@ -124,9 +127,8 @@ def token_ngram_fst(model: NgramModel, tokens: SymbolTable) -> Fst:
 
 def _convert(model: NgramModel, labels: np.ndarray, backoff_label: int) -> Fst:
     """``labels`` (V,): of the words, -1 for those left out."""
-    bos, eos = model.words.get(BOS, -1), model.words[EOS]
-    assert bos is not None
-    start = bos + 1 if bos >= 0 else 0
+    bos, eos = model.words[BOS], model.words[EOS]
+    start = bos + 1
     is_state = model.has_children.copy()
     is_state[[0, start]] = True
     # where a node leads: itself if it is a state, else down its suffixes at the cost of their backoffs
@@ -176,9 +178,10 @@ def _check_conversion(
             raise TextError(
                 f"{source}: '{word}' is a word of the model, but means something else in G"
             )
-    if EOS not in model.words:
-        raise TextError(f"{source}: no {EOS} among the unigrams: no sentence would ever end")
-    if len(missing) == len(model.words) - (BOS in model.words) - 1:
+    for word, what in ((BOS, "start"), (EOS, "end")):
+        if word not in model.words:
+            raise TextError(f"{source}: no {word} among the unigrams: no sentence would {what}")
+    if len(missing) == len(model.words) - 2:
         raise TextError(f"{source}: none of its words is in {symbols.source}")
 
 

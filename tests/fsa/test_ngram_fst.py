@@ -278,6 +278,7 @@ def test_more_words_in_the_table_than_in_the_model(tmp_path: Path) -> None:
         (("<unk>", "#0"), "<eps> a b #0", "lm: '#0' is a word of the model"),
         (("<unk>", "<eps>"), "<eps> a b #0", "lm: '<eps>' is a word of the model"),
         (("</s>", "end"), "<eps> a b #0", "lm: no </s> among the unigrams"),
+        (("<s>", "start"), "<eps> a b #0", "lm: no <s> among the unigrams"),
     ],
 )
 def test_what_cannot_be_a_grammar(
@@ -301,6 +302,9 @@ def test_a_failing_kaldilm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         g_from_arpa(tmp_path / "lm", table)
     monkeypatch.setattr(module, "_KALDILM", "import os; os.abort()")
     with pytest.raises(TextError, match="lm: kaldilm cannot convert it: exit status -6"):
+        g_from_arpa(tmp_path / "lm", table)
+    monkeypatch.setattr(module, "_KALDILM", "import sys; open(sys.argv[3], 'w').write('x')")
+    with pytest.raises(TextError, match="lm: kaldilm's FST of it is damaged: .*G.fst: not an Open"):
         g_from_arpa(tmp_path / "lm", table)
     monkeypatch.setitem(sys.modules, "kaldilm", None)
     with pytest.raises(MissingDependencyError, match="pip install kaldilm"):
