@@ -1,4 +1,4 @@
-"""The steps that make decoding graphs: LG and HLG of a language directory and a G, T and HT of tokens."""
+"""The steps that make decoding graphs: LG and HLG of a language directory and G, T and HT of tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +14,11 @@ from moe_asr.fsa.steps import format_steps
 from moe_asr.lang import provenance
 from moe_asr.lang.directory import L_DISAMBIG_FILE, TOKENS, WORDS
 from moe_asr.lang.directory import STEP as LANG_STEP
+from moe_asr.lang.make_g import G_FILE
 from moe_asr.text.symbol_table import SymbolTable
+from moe_asr.text.tokenizer import TOKENS_FILE, load_tokenizer
 
 STEP, TOKEN_STEP = "graph", "token_graph"
-G_FILE = "G.safetensors"
 
 
 def make_graph(
@@ -85,6 +86,69 @@ def make_graph(
         },
         outputs=job.outputs,
         settings={"topology": topology, "builder": builder},
+        build=build,
+        command=command,
+        report=report,
+    )
+
+
+def make_token_graph(
+    graph: PathLike,
+    tokenizer: PathLike,
+    arpa: PathLike,
+    *,
+    backoff: str = "epsilon",
+    topology: str = "standard",
+    builder: str = AUTO,
+    memory_limit: int | None = None,
+    command: str | None = None,
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Makes ``G``, ``T`` and ``HT.safetensors`` of an n-gram model of tokens, unless up to date.
+
+    Args:
+        graph: the directory where they go.
+        tokenizer: a tokenizer's directory, or a model's.
+        arpa: an n-gram model whose words are its tokens; others are left out.
+        backoff: one of `BACKOFFS`, see `token_graph`.
+        topology, builder, memory_limit, command, report: see `make_graph`.
+
+    Returns:
+        Whether they were made.
+
+    Raises:
+        StaleError: if the tokenizer or the model is stale.
+        TextError: with file and line, if the model or the tokenizer is malformed, or they have no token in
+            common.
+        GraphError: if the graphs cannot be built within the memory limit.
+    """
+    tokens_file = Path(tokenizer) / TOKENS_FILE
+    outputs = GraphJob(G_FILE, tokens_file).outputs
+
+    def build(folder: Path) -> None:
+        from moe_asr.fsa.ngram_fst import token_ngram_fst
+        from moe_asr.lm.arpa import read_arpa
+
+        model = read_arpa(arpa)
+        g = token_ngram_fst(model, load_tokenizer(tokenizer).tokens)
+        metadata = {"kind": "G", "source": "arpa", "sha256": provenance.hash_path(arpa)}
+        g.save(folder / G_FILE, metadata)
+        job = GraphJob(
+            g=folder / G_FILE,
+            tokens=tokens_file,
+            backoff=backoff,
+            builder=builder,
+            topology=topology,
+            metadata={"g": {**metadata, "file": Path(arpa).name, "order": model.order}},
+        )
+        _build(job, folder, memory_limit, report)
+
+    return provenance.make(
+        graph,
+        TOKEN_STEP,
+        inputs={"tokens": tokens_file, "arpa": arpa},
+        outputs=[G_FILE, *outputs],
+        settings={"backoff": backoff, "topology": topology, "builder": builder},
         build=build,
         command=command,
         report=report,

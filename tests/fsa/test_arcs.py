@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_asr.fsa.arcs import Arcs, arcs_of_fst, concatenate, contract_chains, fst_of_arcs
@@ -25,7 +25,6 @@ def one_final_arc_without_words(graph: Arcs) -> Arcs:
     return graph.take(np.flatnonzero(~plain | first)).connect()
 
 
-@settings(max_examples=200)
 @given(st.integers(0, 10**6))
 def test_chains_come_back_as_the_arcs_they_were(number: int) -> None:
     graph = one_final_arc_without_words(random_arcs(random.Random(number))).sort()

@@ -2,16 +2,20 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from moe_asr.errors import GraphError
-from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.graph import KINDS, DecodingGraph
 from moe_asr.text.symbol_table import SymbolTable
+from tests.fsa.references import arcs_language, random_arcs
 
 TOKENS = SymbolTable(["<blk>", "a", "b"])
 WORDS = SymbolTable(["<eps>", "A", "AB", "#0"])
@@ -203,6 +207,63 @@ def test_missing_and_foreign_arrays_are_refused(tmp_path: Path) -> None:
     save_file(arrays, path, metadata=metadata)
     with pytest.raises(GraphError, match="expected arrays"):
         DecodingGraph.load(path)
+
+
+def test_kinds() -> None:
+    implied = {kind: dict(token=i32(1, 1, 2, -1, -1), metadata={"kind": kind}) for kind in KINDS}
+    found = {
+        kind: DecodingGraph(**parts(**changed)).topology_implied
+        for kind, changed in implied.items()
+    }
+    assert found == {"HLG": False, "LG": True, "HT": False, "T": True}
+    with pytest.raises(GraphError, match="token 0 .blank. cannot occur in a graph of kind T"):
+        DecodingGraph(**parts(metadata={"kind": "T"}))
+
+
+def test_openfst_text() -> None:
+    """Frames' labels plus one; two words on a final arc come on epsilons before the final state."""
+    graph = DecodingGraph(**parts())
+    assert graph.to_openfst_text() == (
+        "0 0 1 0 0\n0 1 2 0 0.5\n1 2 3 2 1.25\n1 3 0 1 0\n2 0\n3 4 0 1 0\n4 -0.100000001\n"
+    )
+    text = graph.to_openfst_text(symbols=True)
+    assert text.startswith("0 0 <blk> <eps> 0\n0 1 a <eps> 0.5\n1 2 b AB 1.25\n1 3 <eps> A 0\n")
+    lg = DecodingGraph(**parts(token=i32(1, 1, 2, -1, -1), metadata={"kind": "LG"}))
+    assert lg.to_openfst_text(symbols=True).startswith("0 0 a <eps> 0\n0 1 a <eps> 0.5\n")
+    assert lg.to_fst().ilabel.tolist() == [1, 1, 2, 0, 0]
+
+
+@settings(max_examples=40)
+@given(number=st.integers(0, 10**6), kind=st.sampled_from(KINDS), symbols=st.booleans())
+def test_openfst_round_trips(number: int, kind: str, symbols: bool) -> None:
+    arcs = random_arcs(random.Random(number))
+    if kind.startswith("H"):  # blanks too
+        arcs = replace(arcs, label=np.where(arcs.label > 0, arcs.label - 1, -1).astype(np.int32))
+    plain = (arcs.label == -1) & (arcs.num_words == 0)
+    tables = SymbolTable(["<blk>", "a", "b"]), SymbolTable(["<eps>", "A", "AB", "C", "#0"])
+    graph = DecodingGraph.from_arcs(arcs, *tables, {"kind": kind, "more": 1})
+    text = graph.to_openfst_text(symbols)
+    again = DecodingGraph.from_openfst_text(text, *tables, graph.metadata, symbols)
+    assert again.metadata == graph.metadata and again.word_table == graph.word_table
+    if np.bincount(arcs.src[plain], minlength=1).max() <= 1:
+        for name in ARRAYS:  # the very same arrays
+            np.testing.assert_array_equal(getattr(again, name), getattr(graph, name), err_msg=name)
+    assert arcs_language(again.arcs(), 3) == arcs_language(graph.arcs(), 3)
+    third = DecodingGraph.from_fst(again.to_fst(), *tables, graph.metadata)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(third, name), getattr(again, name), err_msg=name)
+
+
+def test_openfst_text_that_is_no_graph_is_refused() -> None:
+    for text, message in (
+        ("0 1 2 0\n1\n1 x\n", "a.txt:3: expected a cost"),
+        ("0 1 9 0\n1\n", "a.txt: arc 0: token 8 is not in the table of 3 tokens"),
+        ("0 1 2 9\n1\n", "a.txt: words: 9 is not in the table"),
+        ("0 1 0 1\n1 0 0 0\n1 2 1 0\n2\n", "a.txt: a cycle of epsilons"),
+        ("0 1 2 0\n", "a.txt: a graph without arcs"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            DecodingGraph.from_openfst_text(text, TOKENS, WORDS, {"kind": "HLG"}, source="a.txt")
 
 
 @pytest.mark.k2
