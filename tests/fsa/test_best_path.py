@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from moe_asr.errors import GraphError
 from moe_asr.fsa.accept import (
     best_score_of_words,
     score_sentence,
     spellings_of,
     token_sequences_of,
 )
-from moe_asr.fsa.build import build_graphs
-
-from moe_asr.errors import GraphError
 from moe_asr.fsa.best_path import GraphPath, best_path, frames_of_tokens, random_path
+from moe_asr.fsa.build import build_graphs
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.path_table import path_table, path_words
 from moe_asr.fsa.view import GraphView, view_of

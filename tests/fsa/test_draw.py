@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from moe_asr.errors import ConfigError, GraphError, MissingDependencyError
 from moe_asr.fsa.best_path import best_path, random_path
-from moe_asr.fsa.draw import graph_to_dot, quote, write_picture
+from moe_asr.fsa.draw import graph_to_dot, quote, write_drawing, write_picture
 from moe_asr.fsa.draw_path import path_to_dot
 from moe_asr.fsa.fst import Fst
+from moe_asr.fsa.lexicon_fst import lexicon_fst
 from moe_asr.fsa.view import GraphView, view_of
+from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
 from tests.fsa.random_graphs import arcs_of, random_view
 
@@ -235,6 +237,27 @@ def test_rows_are_below_one_another():
         if fields[:1] == ["node"]
     }
     assert heights["p0"] > heights["again3"] > heights["again6"]
+
+
+def test_source_and_picture_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lexicon = Lexicon([Pronunciation("A", ("x",)), Pronunciation("B", ("x", "y"), -0.5)])
+    tokens, words = SymbolTable(["<blk>", "x", "y"]), lexicon.word_table()
+    view = view_of(lexicon_fst(lexicon, tokens, words), {"kind": "L_disambig"}, tokens, words)
+    source = graph_to_dot(view, "L_disambig")
+    assert {text for *_, text in edges_of(source)} == {
+        "x:A", "#1:\u03b5", "x:B/-0.5", "y:\u03b5", "#0:#0",
+    }  # fmt: skip
+    said: list[str] = []
+    shown = write_drawing(source, tmp_path / "L", said.append)
+    if shutil.which("dot") is not None:
+        assert shown == tmp_path / "L.svg" and "<svg" in shown.read_text(encoding="utf-8")
+        assert said == []
+        shown.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))  # no `dot` here: the source is still written
+    assert write_drawing(source, tmp_path / "L", said.append) == tmp_path / "L.dot"
+    assert (tmp_path / "L.dot").read_text(encoding="utf-8") == source
+    assert len(said) == 1 and "not installed" in said[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["L.dot"]
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
