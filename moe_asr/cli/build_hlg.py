@@ -86,11 +86,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(lexicon.words)} words, {len(lexicon)} pronunciations")
     print(f"written: {args.output / 'HLG.safetensors'}")
     if args.draw:
-        from moe_asr.fsa.draw import fst_to_dot, write_drawing
+        from moe_asr.fsa.draw import graph_to_dot, write_drawing
+        from moe_asr.fsa.view import view_of
 
-        for name, source in (
-            ("L", fst_to_dot(graphs.l_disambig, tokenizer.tokens, words_table, "L_disambig")),
-            ("G", fst_to_dot(graphs.g, words_table, title="G")),
+        for name, kind, fst, isymbols in (
+            ("L", "L_disambig", graphs.l_disambig, tokenizer.tokens),
+            ("G", "G", graphs.g, words_table),
         ):
+            source = graph_to_dot(view_of(fst, {"kind": kind}, isymbols, words_table), kind)
             print(f"written: {write_drawing(source, args.output / name)}")
     return 0

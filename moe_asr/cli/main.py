@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("moe_asr.cli.export", "average checkpoints into a model directory"),
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
+    "graph": ("moe_asr.cli.graph", "look at graphs: figures, pictures, paths; convert them"),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),
 }
 

@@ -73,6 +73,11 @@ def read_openfst(path: PathLike) -> Fst:
         raise GraphError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def is_openfst(start: bytes) -> bool:
+    """Whether a file that starts with these bytes, 4 at least, is one of OpenFst's binary files."""
+    return len(start) >= 4 and bool(struct.unpack_from("<i", start)[0] == _MAGIC)
+
+
 def _binary(fst: Fst) -> bytes:
     counts = np.diff(fst.arc_splits)
     starts = np.concatenate([[0], np.cumsum(_STATE_WORDS + _ARC_WORDS * counts)])
@@ -100,7 +105,7 @@ def _costs(scores: np.ndarray) -> np.ndarray:
 
 
 def _parse_binary(content: bytes) -> Fst:
-    if len(content) < 4 or struct.unpack_from("<i", content)[0] != _MAGIC:
+    if not is_openfst(content):
         raise GraphError("not an OpenFst file (its first bytes are others)")
     position, names = 4, []
     for _ in range(2):
@@ -182,6 +187,8 @@ def fst_to_text(
             lines.append(f"{state} {dst[arc]} {ilabels[arc]} {olabels[arc]} {_cost(cost[arc])}\n")
         if finals[state] != float("inf"):
             lines.append(f"{state} {_cost(finals[state])}\n")
+        elif splits[state] == splits[state + 1]:  # as OpenFst does: else the state would be lost
+            lines.append(f"{state} Infinity\n")
     return "".join(lines)
 
 

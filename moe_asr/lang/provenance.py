@@ -134,11 +134,23 @@ def verify_made(path: PathLike) -> None:
     path = Path(path).absolute()
     if (path / PROVENANCE_FILE).is_file():
         verify(path)
+    for directory, step in makers(path):
+        verify(directory, step)
+
+
+def makers(path: PathLike) -> list[tuple[Path, str]]:
+    """The steps, with their directories, that made a file, or something in a folder.
+
+    Their records are looked for in the folder that it lies in, and in the one above.
+    """
+    path = Path(path).absolute()
+    found = []
     for directory in path.parents[:2]:
         name = path.relative_to(directory).as_posix()
         for step, record in _read(directory).items():
             if any(f"{output}/".startswith(f"{name}/") for output in record["outputs"]):
-                verify(directory, step)
+                found.append((directory, step))
+    return found
 
 
 def find_stale(directory: PathLike, step: str | None = None) -> list[str]:
@@ -188,6 +200,11 @@ def inputs_of(path: PathLike) -> dict[str, Path]:
 def recorded_settings(directory: PathLike, step: str) -> dict[str, Any]:
     """The settings that a step was last done with; `StaleError` if it was never done."""
     return dict(_record(Path(directory), step)["settings"])
+
+
+def recorded_command(directory: PathLike, step: str) -> str:
+    """The command line that a step was last done by; `StaleError` if it was never done."""
+    return str(_record(Path(directory), step)["command"])
 
 
 def hash_path(path: PathLike) -> str:

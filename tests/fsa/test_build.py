@@ -5,7 +5,6 @@ import importlib.util
 import math
 import random
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,6 @@ from moe_asr.fsa.accept import best_score_of_words, score_lg, spellings_of
 from moe_asr.fsa.build import BuiltGraphs, build_graphs, build_hlg, build_lg
 from moe_asr.fsa.builder import builder_names, make_builder
 from moe_asr.fsa.check import words_missing
-from moe_asr.fsa.draw import fst_to_dot, write_drawing
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.grammar import WordLoop, word_loop
 from moe_asr.fsa.k2_module import import_k2
@@ -281,18 +279,3 @@ def test_absent_k2_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
         import_k2()
     with pytest.raises(MissingDependencyError, match="make env"):
         make_builder("k2")
-
-
-def test_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lexicon, tokens = homophones(), SymbolTable(TOKENS)
-    graphs = loop_graphs(lexicon, word_loop(lexicon.words), builder="openfst")
-    source = fst_to_dot(graphs.l_disambig, tokens, lexicon.word_table(), "L")
-    assert source.count("->") == graphs.l_disambig.num_arcs
-    for arc in ("x:B", "#2:<eps>", "x:C/-0.5"):
-        assert arc in source
-    assert "A/-1.39" in fst_to_dot(graphs.g, lexicon.word_table())
-    monkeypatch.setenv("PATH", str(tmp_path))  # no `dot` here: the source is still written
-    said: list[str] = []
-    assert write_drawing(source, tmp_path / "L", said.append) == tmp_path / "L.dot"
-    assert (tmp_path / "L.dot").read_text(encoding="utf-8") == source
-    assert said and "not installed" in said[0]
