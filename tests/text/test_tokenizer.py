@@ -278,5 +278,5 @@ def test_another_kind_can_be_added(tmp_path, monkeypatch):
     SyllableTokenizer({"one": ["W", "AH", "N"], "two": ["T", "UW"]}, " ").save(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert isinstance(loaded, SyllableTokenizer) and tokenizer_kinds() == ["syllable"]
-    assert known == ["char", "bpe", "mixed", "phone"]
+    assert sorted(known) == ["bpe", "char", "mixed", "phone"]
     assert loaded.decode(loaded.encode("two one three")) == "T UW W AH N <unk>"
