@@ -66,7 +66,10 @@ def num_residuals(language: Language) -> int:
     residuals = set()
     for rest in prefixes.values():
         total = sum(rest.values())
-        residuals.add(tuple(sorted((words, round(p / total, 7)) for words, p in rest.items())))
+        rows = ((words, round(1e7 * math.log(p / total) + 0.3)) for words, p in rest.items())
+        residuals.add(
+            tuple(sorted(rows))
+        )  # 0.3: where rounding goes either way, no usual value lies
     return len(residuals)
 
 
