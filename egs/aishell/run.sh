@@ -81,7 +81,8 @@ if runs 4; then
   lang compute_perplexity --lm "$arpa" --text "$data/text_dev.txt"
   lang make_g --lang "$exp/lang" --arpa "$arpa" --output "$exp/graph_3gram"
   lang build_graph --lang "$exp/lang" --graph "$exp/graph_3gram" "${memory[@]}"
-  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt"
+  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt" \
+    --tokenizer "$exp/char"
 fi
 
 if runs 5; then
