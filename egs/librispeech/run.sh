@@ -43,10 +43,10 @@ while [ $# -gt 0 ]; do
 done
 
 parts=("${train_parts[@]}" dev-clean dev-other test-clean test-other)
-vocab_size=5000 prune=1e-8 partial=() overrides=() note=""
+vocab_size=5000 num_sentences=1000 prune=1e-8 partial=() overrides=() note=""
 if [ "$size" = tiny ]; then
   exp=$exp/tiny
-  vocab_size=60 prune=1e-4 partial=(--partial)
+  vocab_size=60 num_sentences=20 prune=1e-4 partial=(--partial)
   note="TINY: a tiny model after a few updates, to see that every stage runs; the rates mean nothing"
   overrides=(--set model.preset=tiny --set data.num_workers=0 --set train.device=cpu
     --set train.precision=fp32 --set train.accumulation_steps=1 --set train.max_steps=12
@@ -97,7 +97,8 @@ if runs 4; then
   lang compute_perplexity --lm "$arpa" --text "$data/text_dev.txt"
   lang make_g --lang "$exp/lang" --arpa "$arpa" --output "$exp/graph_3gram"
   lang build_graph --lang "$exp/lang" --graph "$exp/graph_3gram" "${memory[@]}"
-  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt"
+  lang validate_lang --lang "$exp/lang" --graph "$exp/graph_3gram" --text "$data/text_dev.txt" \
+    --tokenizer "$exp/bpe" --num-sentences "$num_sentences"
 fi
 
 if runs 5; then
