@@ -5,7 +5,6 @@ them. The text is a Markov chain over the words: each has some forty favourite s
 Zipf's law.
 """
 
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from moe_asr.fsa.fst import Fst
+from moe_asr.fsa.lexicon_fst import lexicon_fst
+from moe_asr.fsa.ngram_fst import ngram_fst
+from moe_asr.lm.arpa import read_arpa
+from moe_asr.lm.train import train_arpa
 from moe_asr.text.bpe import train_bpe
 from moe_asr.text.lexicon import Lexicon, lexicon_from_tokenizer
+from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import BpeTokenizer
 
 _ONSETS = (
@@ -87,62 +91,45 @@ def make_text(num_words: int = 15_500, num_sentences: int = 150_000, seed: int =
     return BigText(make_words(num_words, seed), columns.T[inside], splits)
 
 
-def spell(words: list[str], directory: Path, vocab_size: int = 500) -> tuple[BpeTokenizer, Lexicon]:
-    """A byte-pair encoding trained on the words, and the words spelled by it."""
-    tokenizer = train_bpe(words, vocab_size, directory)
-    return tokenizer, lexicon_from_tokenizer(words, tokenizer)
+@dataclass(frozen=True)
+class BigInputs:
+    """What graphs are built from, as files and as objects.
 
-
-def bigram_fst(text: BigText, discount: float = 0.75) -> tuple[Fst, int]:
-    """G of a bigram with absolute discounting, interpolated with the unigram; and its number of bigrams.
-
-    Word i of the text has the label ``i + 1``, ``#0`` the one after the last word. State 0 is the start of
-    a sentence, 1 has no history, 2 + i is the history of word i.
+    Attributes:
+        directory: has ``text.txt``, ``tokenizer/``, ``tokens.txt``, ``words.txt``, ``lexicon.txt``, ``LM.arpa``,
+            ``L_disambig.safetensors`` and ``G.safetensors``.
+        text: what the bigram was trained on.
+        tokenizer, lexicon, words: of the made-up words.
+        g: the bigram.
+        num_bigrams: of the ARPA file.
     """
-    num_words = len(text.words)
-    sentence = np.repeat(np.arange(len(text.splits) - 1), np.diff(text.splits))
-    is_first = np.concatenate([[True], np.diff(sentence) > 0])
-    start, end = num_words, num_words
-    history = np.concatenate(
-        [np.where(is_first, start, np.roll(text.ids, 1)), text.ids[text.splits[1:] - 1]]
-    )
-    word = np.concatenate([text.ids, np.full(len(text.splits) - 1, end)])
-    pairs, counts = np.unique(history * (num_words + 1) + word, return_counts=True)
-    h, w = np.divmod(pairs, num_words + 1)
-    total = np.bincount(h, counts, minlength=num_words + 1)
-    kinds = np.bincount(h, minlength=num_words + 1)
-    unigram = np.bincount(word, minlength=num_words + 1) + 0.5
-    unigram = unigram / unigram.sum()
-    backoff = discount * kinds / np.maximum(total, 1)
-    score = np.log((counts - discount) / total[h] + backoff[h] * unigram[w])
-    state_of = np.where(np.arange(num_words + 1) == start, 0, np.arange(num_words + 1) + 2)
-    final_score = np.full(num_words + 2, -np.inf)
-    final_score[1] = math.log(unigram[end])
-    final_score[state_of[h[w == end]]] = score[w == end]
-    inner = w != end
-    seen = np.flatnonzero(total > 0)
-    unseen = np.flatnonzero(total == 0)
-    vocabulary = np.arange(num_words)
-    src = [state_of[h[inner]], np.ones(num_words, int), state_of[seen], state_of[unseen]]
-    dst = [
-        state_of[w[inner]],
-        state_of[vocabulary],
-        np.ones(len(seen), int),
-        np.ones(len(unseen), int),
-    ]
-    ilabel = [
-        w[inner] + 1,
-        vocabulary + 1,
-        np.full(len(seen), num_words + 1),
-        np.full(len(unseen), num_words + 1),
-    ]
-    olabel = [w[inner] + 1, vocabulary + 1, np.zeros(len(seen), int), np.zeros(len(unseen), int)]
-    scores = [
-        score[inner],
-        np.log(unigram[:num_words]),
-        np.log(backoff[seen]),
-        np.zeros(len(unseen)),
-    ]
-    return Fst.from_arcs(
-        *map(np.concatenate, (src, dst, ilabel, olabel, scores)), final_score
-    ), len(pairs)
+
+    directory: Path
+    text: BigText
+    tokenizer: BpeTokenizer
+    lexicon: Lexicon
+    words: SymbolTable
+    g: Fst
+    num_bigrams: int
+
+
+def make_inputs(
+    directory: Path, num_words: int = 15_500, num_sentences: int = 150_000, vocab_size: int = 500
+) -> BigInputs:
+    """Writes all of a directory's files: text, units, lexicon, a modified Kneser-Ney bigram, L and G."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = make_text(num_words, num_sentences)
+    text.write(directory / "text.txt")
+    tokenizer = train_bpe(text.words, vocab_size, directory / "tokenizer")
+    lexicon = lexicon_from_tokenizer(text.words, tokenizer)
+    words = lexicon.word_table()
+    tokenizer.tokens.write(directory / "tokens.txt")
+    words.write(directory / "words.txt")
+    lexicon.write(directory / "lexicon.txt")
+    train_arpa(directory / "text.txt", 2, directory / "LM.arpa", vocab=directory / "words.txt")
+    l_disambig = lexicon_fst(lexicon, tokenizer.tokens, words)
+    l_disambig.save(directory / "L_disambig.safetensors", {"kind": "L_disambig"})
+    model = read_arpa(directory / "LM.arpa")
+    g = ngram_fst(model, words)
+    g.save(directory / "G.safetensors", {"kind": "G"})
+    return BigInputs(directory, text, tokenizer, lexicon, words, g, model.counts[1])

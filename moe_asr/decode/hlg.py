@@ -7,16 +7,16 @@ from torch import Tensor
 from moe_asr.decode.greedy import collapse
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, Hypothesis, register
 from moe_asr.errors import ConfigError
-from moe_asr.fsa.search_k2 import K2Search, K2SearchOptions, one_best
+from moe_asr.fsa.search_k2 import BestPath, K2Search, K2SearchOptions, one_best
 
 
 @register("one_best")
 class OneBest(DecodingMethod):
-    """The words of the best path through the lattice.
+    """The words of the best path through the lattice; on a graph of tokens, the words that they spell.
 
     Raises:
         ConfigError: if there is no graph.
-        GraphError: if the graph is not an HLG over the tokenizer's tokens.
+        GraphError: if the graph is not an HLG or HT over the tokenizer's tokens.
         MissingDependencyError: if there is no k2.
     """
 
@@ -43,7 +43,13 @@ class OneBest(DecodingMethod):
             if path is None:
                 hypotheses.append(Hypothesis(name, "", (), None, ()))
                 continue
-            words = tuple(self._search.graph.word_symbols(path.words))
+            words = self._words(path)
             tokens = collapse(path.tokens)
             hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, tokens))
         return hypotheses
+
+    def _words(self, path: BestPath) -> tuple[str, ...]:
+        graph = self._search.graph
+        if graph.kind == "HLG":
+            return tuple(graph.word_symbols(path.words))
+        return tuple(self.resources.tokenizer.decode(path.words).split())

@@ -66,7 +66,7 @@ class K2Search:
     """Offline search of batches; the graph is converted once and kept.
 
     Raises:
-        GraphError: if the graph is not an HLG.
+        GraphError: if the graph is no HLG (or HT): the topology must be in it.
         MissingDependencyError: if there is no k2.
     """
 
@@ -76,7 +76,7 @@ class K2Search:
         options: K2SearchOptions = K2SearchOptions(),
         device: str = "cpu",
     ) -> None:
-        if graph.kind != "HLG":
+        if graph.topology_implied:
             raise GraphError(f"the k2 search needs an HLG, found a graph of kind {graph.kind}")
         k2 = import_k2()
         self.graph = graph

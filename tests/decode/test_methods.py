@@ -15,9 +15,11 @@ from moe_asr.decode.registry import (
     register,
 )
 from moe_asr.errors import ConfigError, DataError, GraphError
-from moe_asr.fsa.build import build_graphs
+from moe_asr.fsa.build import build_graphs, build_hlg
+from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.token_graph import token_graph
 from moe_asr.text.lexicon import lexicon_from_tokenizer
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import CharTokenizer
@@ -127,6 +129,20 @@ def test_one_best_without_a_path() -> None:
     found = method.decode(log_probs, lengths, ["nothing", "something"])
     assert (found[0].text, found[0].words, found[0].score, found[0].tokens) == ("", (), None, ())
     assert found[1].text == "ab"
+
+
+@pytest.mark.k2
+def test_one_best_on_a_graph_of_tokens() -> None:
+    """A bigram of tokens that has no b after a: ``ab`` is not heard where the frames say it."""
+    separator = 5
+    arcs = [(0, 1, 3, 3, -0.5), (0, 2, 4, 4, -1.0), (1, 0, separator, separator, -0.25)]
+    arcs += [(2, 1, 3, 3, -0.25), (2, 0, separator, separator, -2.0), (1, 1, 3, 3, -3.0)]
+    graph = build_hlg(token_graph(Fst.from_list(arcs, {1: -0.1, 2: -0.1}), TOKENIZER.tokens))
+    method = make_method("one_best", DecodingResources(TOKENIZER, graph))
+    log_probs, lengths = peaky([4, 4, 3, 5, 3], [3, 4, 0, 0], confidence=0.999)
+    found = method.decode(log_probs, lengths, ["ba a", "ab"])
+    assert (found[0].text, found[0].words, found[0].tokens) == ("ba a", ("ba", "a"), (4, 3, 5, 3))
+    assert found[1].text in ("a", "b")
 
 
 @pytest.mark.k2
