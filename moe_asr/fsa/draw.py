@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_asr.errors import ConfigError, GraphError, MissingDependencyError
 from moe_asr.files import PathLike, atomic_path, write_text
-from moe_asr.fsa.view import GraphView
+from moe_asr.fsa.view import DISAMBIGUATION, GraphView
 
 MAX_ARCS = 500
 SUFFIXES = (".dot", ".gv", ".svg", ".png", ".pdf")
@@ -27,8 +27,8 @@ def graph_to_dot(view: GraphView, title: str = "", max_arcs: int = MAX_ARCS) -> 
     """DOT source of a whole graph: ``input:outputs/score`` on its arcs, 0 as a score left out.
 
     Arcs between the same two states share an edge, their labels one below another. The start is bold,
-    final states have double circles (and their score, if it is not 0); arcs of blank, or of epsilon
-    alone, are grey.
+    final states have double circles (and their score, if it is not 0); arcs without output of blank,
+    epsilon or disambiguation symbols are grey.
 
     Args:
         view: with its symbols, where names are wanted.
@@ -67,9 +67,11 @@ def arc_text(view: GraphView, arc: int) -> str:
 
 
 def is_minor(view: GraphView, arc: int) -> bool:
-    """Whether an arc has no output and reads blank or epsilon: these are drawn grey."""
-    label_is_none = view.ilabel[arc] == 0 and (view.epsilon_inputs or view.has_blank)
-    return bool(label_is_none) and not view.outputs_of(arc)
+    """Whether an arc has no output and reads blank, epsilon or a disambiguation symbol (backoff, in a G)."""
+    label = int(view.ilabel[arc])
+    reads_none = label == 0 and (view.epsilon_inputs or view.has_blank)
+    reads_none = reads_none or bool(DISAMBIGUATION.fullmatch(view.input_name(label)))
+    return reads_none and not view.outputs_of(arc)
 
 
 def score_text(score: float) -> str:

@@ -15,7 +15,7 @@ from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lexicon import BACKOFF
 from moe_asr.text.symbol_table import SymbolTable
 
-_DISAMBIGUATION = re.compile(r"#\d+")
+DISAMBIGUATION = re.compile(r"#\d+")
 EPSILON_SIGN = "\N{GREEK SMALL LETTER EPSILON}"
 
 
@@ -178,7 +178,7 @@ def _find(symbol: str, table: SymbolTable | None, side: str, kind: str) -> int:
             return int(symbol)
         raise GraphError(f"no table of the {kind}'s {side} symbols is known: what is '{symbol}'?")
     label = table.get(symbol)
-    if label is None and _DISAMBIGUATION.fullmatch(symbol) and BACKOFF not in table:
+    if label is None and DISAMBIGUATION.fullmatch(symbol) and BACKOFF not in table:
         return len(table) + int(symbol[1:])
     if label is None:
         near = difflib.get_close_matches(symbol, table, n=1)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,7 +23,7 @@ from moe_asr.fsa.lexicon_fst import lexicon_fst
 from moe_asr.fsa.view import GraphView, view_of
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
-from tests.fsa.random_graphs import arcs_of, random_view
+from tests.fsa.random_graphs import TOKENS, arcs_of, random_view
 
 needs_dot = pytest.mark.skipif(
     shutil.which("dot") is None, reason="graphviz's dot is not installed"
@@ -147,10 +148,18 @@ def test_any_text_survives(text):
     assert labels_of_svg(source) == Counter([visible])
 
 
-def test_blank_and_epsilon_are_grey():
+def test_blank_epsilon_and_backoff_are_grey():
     fst = Fst.from_list([(0, 0, 0, 0, 0.0), (0, 0, 0, 3, 0.0), (0, 1, 1, 0, 0.0)], {1: 0.0})
     grey = [line for line in graph_to_dot(view_of(fst)).split("\n") if "#8c8c8c" in line]
     assert len(grey) == 1 and '"\u03b5:\u03b5"' in grey[0] and '"0" -> "0"' in grey[0]
+    words = SymbolTable(["<eps>", "A", "#0"])
+    g = Fst.from_list([(0, 0, 2, 0, -1.0), (0, 0, 2, 2, 0.0), (0, 0, 1, 1, 0.0)], {0: 0.0})
+    source = graph_to_dot(view_of(g, {"kind": "G"}, words, words))
+    grey = [line for line in source.split("\n") if "#8c8c8c" in line]
+    assert len(grey) == 1 and '"#0:\u03b5/-1"' in grey[0]
+    hlg = replace(view_of(fst), epsilon_inputs=False, has_blank=True, isymbols=TOKENS)
+    grey = [line for line in graph_to_dot(hlg).split("\n") if "#8c8c8c" in line]
+    assert len(grey) == 1 and '"<blk>"' in grey[0]
 
 
 def test_large_graphs_are_refused_with_advice():
