@@ -29,8 +29,8 @@ done
 
 units=(bpe phone)
 overrides=()
-# sentences for: the language model, training, dev, test; then hours of speech of the last three
-lm_sentences=60000 sentences=(12000 600 1000) hours=(7.2 0.3 0.5) bpe_size=60
+# sentences for the language model; to be spoken, and of these in dev and in test; hours of training, dev, test
+lm_sentences=60000 sentences=(14000 600 1000) hours=(7.2 0.3 0.5) bpe_size=60
 validation_sentences=1000
 work=$exp/full
 case $size in
@@ -56,12 +56,10 @@ graph_dir() { echo "$work/graph_$1_$2"; } # of units and grammar
 
 if runs 0; then
   say 0 "sentences from the grammar; those of dev and test occur nowhere else"
-  lang sample_sentences --grammar "$grammar" --distinct --seed 2 --num "${sentences[2]}" --output "$text/test.txt"
-  lang sample_sentences --grammar "$grammar" --distinct --seed 1 --num "${sentences[1]}" \
-    --exclude "$text/test.txt" --output "$text/dev.txt"
-  lang sample_sentences --grammar "$grammar" --distinct --seed 0 --num "${sentences[0]}" \
-    --exclude "$text/test.txt" --exclude "$text/dev.txt" --output "$text/train.txt"
-  lang sample_sentences --grammar "$grammar" --seed 3 --num "$lm_sentences" \
+  lang sample_sentences --grammar "$grammar" --distinct --num "${sentences[0]}" --output "$text/all.txt"
+  lang split_sentences --text "$text/all.txt" --num-dev "${sentences[1]}" --num-test "${sentences[2]}" \
+    --output "$text"
+  lang sample_sentences --grammar "$grammar" --seed 1 --num "$lm_sentences" \
     --exclude "$text/test.txt" --exclude "$text/dev.txt" --output "$text/lm.txt"
 fi
 
