@@ -1,7 +1,11 @@
 """Looks at graphs: figures, pictures, paths; converts between their formats."""
 
 import argparse
+import os
+import sys
 from importlib import import_module
+
+from moe_asr.errors import ConfigError
 
 # action -> (module with `add_arguments(parser)` and `run(args) -> int`, help line)
 ACTIONS = {
@@ -26,5 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the action."""
-    return int(args.run_action(args))
+    """Runs the action. `ConfigError` if its output cannot be written."""
+    try:
+        status = int(args.run_action(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader has seen enough: `moe-asr graph path ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        path = getattr(args, "output", args.graph)
+        raise ConfigError(f"{path}: {error.strerror}") from error

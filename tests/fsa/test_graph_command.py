@@ -1,6 +1,7 @@
 """``moe-asr graph``: info, draw, path and convert on files of every kind, and what they refuse."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -268,6 +269,43 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["convert", path, tmp_path / "g.fst", "--to", "k2"], "format must be one of safetensors"),
     ):
         assert refused(capsys, *arguments).startswith(message), arguments
+
+
+def test_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_g(tmp_path)
+    (tmp_path / "file").write_text("")
+    for action, name in (("draw", "g.dot"), ("convert", "g.fst")):
+        output = tmp_path / "file" / name
+        message = refused(capsys, action, path, output)
+        assert message in (f"{output}: Not a directory", f"{output}: File exists")
+
+
+def test_a_reader_that_goes_is_no_error(tmp_path: Path) -> None:
+    states = np.arange(2500)  # the table is longer than what a pipe holds
+    line = Fst.from_arcs(
+        states, states + 1, states + 1, states + 1, 0.0 * states, 0.0 * np.arange(2501)
+    )
+    line.save(tmp_path / "line.safetensors")
+    words = " ".join(map(str, states + 1))
+    command = [
+        sys.executable,
+        "-m",
+        "moe_asr.cli",
+        "graph",
+        "path",
+        "line.safetensors",
+        "--words",
+        words,
+    ]
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", '"$@" | head -n 1', "bash", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["state", "input", "words", "score", "total"]
 
 
 def test_it_starts_without_torch(tmp_path: Path) -> None:
