@@ -1,5 +1,7 @@
 """The grammar format: what it means, that it survives being printed, and that mistakes are named."""
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from moe_asr.fsa.grammar_ast import (
     walk,
 )
 from moe_asr.fsa.grammar_parser import parse_grammar, read_grammar
-from tests.fsa.grammar_references import grammars
+from tests.fsa.grammar_references import grammars, parse_probability
 
 A, B, C = Word("a"), Word("b"), Word("c")
 
@@ -311,3 +313,15 @@ def test_a_long_chain_of_rules_is_refused_before_the_stack_ends() -> None:
 def test_nodes_made_by_hand_are_checked(make: object, message: str) -> None:
     with pytest.raises(TextError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "grammar.md").read_text(encoding="utf-8")
+    example = re.search(r"(?:    .*\n|\n)*?    @start(?:.*\n)(?:    .*\n|\n)+", text)
+    assert example is not None
+    (tmp_path / "rooms.txt").write_text("garage\nguest room\t2\n")
+    grammar = parse_grammar(textwrap.dedent(example[0]), folder=tmp_path)
+    assert set(grammar.reachable()) == {"command", "switch", "dim", "place", "tens", "digit"}
+    sentence = "please dim the guest room lights to thirty two percent".split()
+    expected = 0.2 * (1 / 4) * (1 / 3) * (2 / 3) * (1 / 3) * 0.5 * (1 / 3)
+    assert parse_probability(grammar, sentence) == pytest.approx(expected)
