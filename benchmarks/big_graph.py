@@ -96,8 +96,8 @@ class BigInputs:
     """What graphs are built from, as files and as objects.
 
     Attributes:
-        directory: has ``text.txt``, ``tokenizer/``, ``tokens.txt``, ``words.txt``, ``lexicon.txt``, ``LM.arpa``,
-            ``L_disambig.safetensors`` and ``G.safetensors``.
+        directory: has ``text.txt``, ``tokenizer/``, ``tokens.txt``, ``words.txt``, ``lexicon.txt``,
+            ``LM.arpa``, ``L_disambig.safetensors`` and ``G.safetensors``.
         text: what the bigram was trained on.
         tokenizer, lexicon, words: of the made-up words.
         g: the bigram.
