@@ -2,9 +2,9 @@
 
     python -m benchmarks.graph_building [--words 15500] [--sentences 150000] [--compare 1000]
 
-The text, its words and the bigram are those of `benchmarks.big_graph`. Each builder runs in a process
-of its own, whose memory is measured. Then sentences, half of the text and half of words at random, are
-scored on both HLGs and by L and G. Last line: one JSON object.
+The text, its words and the bigram are those of `benchmarks.big_graph`. Each builder runs in a process of
+its own, whose memory is measured. Then sentences, half of the text and half of words at random, are scored on
+the HLGs and by L and G. Last line: one JSON object.
 """
 
 import argparse

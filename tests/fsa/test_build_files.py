@@ -102,7 +102,9 @@ def test_token_graphs(tmp_path: Path) -> None:
     TOKENS.write(tmp_path / "tokens.txt")
     g = Fst.from_list([(0, 0, 1, 1, -1.0), (0, 1, 2, 2, -0.5), (1, 0, 9, 0, -0.25)], {0: 0.0})
     g.save(tmp_path / "G.safetensors")
-    job = GraphJob(tmp_path / "G.safetensors", tmp_path / "tokens.txt", None, None, "exact", "openfst")
+    job = GraphJob(
+        tmp_path / "G.safetensors", tmp_path / "tokens.txt", None, None, "exact", "openfst"
+    )
     steps = build_graph_files(job, tmp_path)
     assert [step.name for step in steps] == ["G", "T", "HT"]
     graph = DecodingGraph.load(tmp_path / "T.safetensors")
