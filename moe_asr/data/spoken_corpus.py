@@ -1,8 +1,9 @@
 """A spoken corpus on disk: FLAC files and lhotse manifests made from sentences.
 
-The folder holds ``cuts_{train,dev,test}.jsonl.gz``, ``audio/<key>/<split>/*.flac`` and the stamp
-``spoken_corpus.json``. Audio paths in the manifests are relative to the folder, which can therefore be
-moved; read them with `moe_asr.data.manifests.read_cuts`.
+The folder holds ``cuts_{train,dev,test}.jsonl.gz``, ``audio/<split>-<key>/*.flac`` and the stamp
+``spoken_corpus.json``. The key of a split is a hash of everything that decides its audio. Audio paths in
+the manifests are relative to the folder, which can therefore be moved; read them with
+`moe_asr.data.manifests.read_cuts`.
 """
 
 import hashlib
@@ -21,9 +22,9 @@ from tqdm import tqdm
 
 from moe_asr.config import to_dict
 from moe_asr.data.manifests import write_cuts
-from moe_asr.data.spoken_files import Journal, OrderedPool, Record, write_utterances
+from moe_asr.data.spoken_files import OrderedPool, Record, valid_records, write_utterances
 from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions, SpokenPlan
-from moe_asr.data.voices import UNSEEN_ACCENTS, VARIANTS
+from moe_asr.data.voices import UNSEEN_ACCENTS, voices_of
 from moe_asr.errors import DataError
 from moe_asr.files import PathLike, read_json, write_json
 
@@ -48,59 +49,67 @@ def make_spoken_corpus(
     A split is the shortest beginning of the plan (`SpokenPlan`) that lasts the hours asked for. The same
     sentences and options are recognised: files that are there and whole (by their checksums) are kept,
     so that an interrupted call is taken up where it stopped, a complete one does nothing, and other hours
-    add or remove files. Results of other sentences or options are replaced. Manifests and stamp appear
-    once all audio is there.
+    add or remove files. A split of other sentences or options is replaced. Manifests and stamp appear once
+    all audio is there.
 
     Args:
         sentences: of ``train``, ``dev`` and ``test``; see `SpokenPlan`.
 
     Returns:
-        The stamp: options, key, and for each split the hours asked for, and the numbers of utterances,
-        words and seconds.
+        The stamp: options, and for each split its key, the hours asked for, and the numbers of
+        utterances, words and seconds.
 
     Raises:
         DataError: see `SpokenPlan`; if espeak-ng cannot say a sentence.
         MissingDependencyError: if ``espeakng-loader`` is not installed.
     """
-    from moe_asr.data.espeak import espeak_version
-
     folder = Path(folder)
     plan = SpokenPlan(sentences, options)
-    decisive = {k: v for k, v in to_dict(options).items() if not k.endswith("_hours")}
-    identity = {
-        "version": _FORMAT_VERSION,
-        "espeak_ng": espeak_version(),
-        "options": decisive,
-        "variants": {split: list(VARIANTS[split]) for split in SPLITS},
-        "sentences": {split: _digest(plan.sentences[split]) for split in SPLITS},
-    }
-    key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
-    audio_folder, stamp_path = folder / "audio" / key, folder / STAMP_NAME
-    journal = Journal(audio_folder)
-    kept = journal.valid_records()
+    folders = {split: folder / "audio" / f"{split}-{_key(plan, split)}" for split in SPLITS}
+    kept = {split: valid_records(folders[split]) for split in SPLITS}
+    stamp_path = folder / STAMP_NAME
     stamp = read_json(stamp_path) if stamp_path.is_file() else None
-    if isinstance(stamp, dict) and stamp.get("key") == key:
-        if all(_is_complete(stamp["splits"][s], s, options, kept, folder) for s in SPLITS):
+    if isinstance(stamp, dict) and stamp.get("options") == to_dict(options):
+        if all(_is_complete(stamp["splits"][s], folders[s], kept[s], folder, s) for s in SPLITS):
             return stamp
     stamp_path.unlink(missing_ok=True)
     for split in SPLITS:
         manifest_path(folder, split).unlink(missing_ok=True)
     with OrderedPool(num_processes) as pool:
         made = {
-            split: _make_split(plan, split, journal.folder, kept, pool, progress)
+            split: _make_split(plan, split, folders[split], kept[split], pool, progress)
             for split in SPLITS
         }
     for split in SPLITS:
-        cuts = (_cut(plan, split, index, record, key) for index, record in enumerate(made[split]))
+        audio = folders[split].relative_to(folder).as_posix()
+        cuts = (_cut(plan, split, i, record, audio) for i, record in enumerate(made[split]))
         write_cuts(cuts, manifest_path(folder, split))
-    _remove_others(folder / "audio", key, made)
-    stamp = {
-        "key": key,
-        **identity,
-        "splits": {split: _counts(plan, split, made[split], folder) for split in SPLITS},
-    }
+        _remove_others(folders[split], made[split])
+    for other in (folder / "audio").iterdir():
+        if other.is_dir() and other not in folders.values():
+            shutil.rmtree(other)
+    counts = {split: _counts(plan, split, made[split], folders[split]) for split in SPLITS}
+    for split in SPLITS:
+        content = manifest_path(folder, split).read_bytes()
+        counts[split]["manifest_checksum"] = zlib.crc32(content)
+    stamp = {"options": to_dict(options), "splits": counts}
     write_json(stamp_path, stamp)
     return stamp
+
+
+def _key(plan: SpokenPlan, split: str) -> str:
+    """Of everything that decides the audio of a split; not of how much of it there is."""
+    from moe_asr.data.espeak import espeak_version
+
+    options = to_dict(plan.options)
+    identity = {
+        "version": _FORMAT_VERSION,
+        "espeak_ng": espeak_version(),
+        "options": {name: options[name] for name in options if not name.endswith("_hours")},
+        "voices": [voice.name for unseen in (False, True) for voice in voices_of(split, unseen)],
+        "sentences": plan.sentences[split],
+    }
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 def _make_split(
@@ -142,39 +151,35 @@ def _tasks(
 
 def _is_complete(
     counts: Mapping[str, Any],
-    split: str,
-    options: SpokenCorpusOptions,
+    audio_folder: Path,
     kept: Mapping[str, Record],
     folder: Path,
+    split: str,
 ) -> bool:
-    """Whether a split is what the stamp says and the options ask for."""
+    """Whether audio and manifest of a split are what the stamp says of them."""
     manifest = manifest_path(folder, split)
     return (
-        counts["hours"] == options.hours(split)
+        counts["audio"] == audio_folder.name
         and manifest.is_file()
         and zlib.crc32(manifest.read_bytes()) == counts["manifest_checksum"]
         and all(f"{split}-{index:06d}" in kept for index in range(counts["num_utterances"]))
     )
 
 
-def _remove_others(folder: Path, key: str, made: Mapping[str, Sequence[Record]]) -> None:
-    """Removes the audio of other keys, and files beyond the hours asked for."""
-    for other in folder.iterdir():
-        if other.is_dir() and other.name != key:
-            shutil.rmtree(other)
-    for split in SPLITS:
-        names = {f"{record.id}.flac" for record in made[split]}
-        for entry in os.scandir(folder / key / split):
-            if entry.name.endswith(".flac") and entry.name not in names:
-                os.unlink(entry.path)
+def _remove_others(audio_folder: Path, records: Sequence[Record]) -> None:
+    """Removes files beyond the hours asked for, and what is left of interrupted calls."""
+    names = {f"{record.id}.flac" for record in records}
+    for entry in os.scandir(audio_folder):
+        if entry.name.endswith(".flac") and entry.name not in names:
+            os.unlink(entry.path)
 
 
 def _counts(
-    plan: SpokenPlan, split: str, records: Sequence[Record], folder: Path
+    plan: SpokenPlan, split: str, records: Sequence[Record], audio_folder: Path
 ) -> dict[str, Any]:
     utterances = [plan.utterance(split, index) for index in range(len(records))]
     return {
-        "hours": plan.options.hours(split),
+        "audio": audio_folder.name,
         "num_utterances": len(records),
         "num_words": sum(len(record.words) for record in records),
         "num_distinct_words": len({word for u in utterances for word in u.speech.text.split()}),
@@ -184,11 +189,10 @@ def _counts(
             sum(record.num_samples for record in records) / plan.options.sample_rate, 3
         ),
         "num_bytes": sum(record.num_bytes for record in records),
-        "manifest_checksum": zlib.crc32(manifest_path(folder, split).read_bytes()),
     }
 
 
-def _cut(plan: SpokenPlan, split: str, index: int, record: Record, key: str) -> MonoCut:
+def _cut(plan: SpokenPlan, split: str, index: int, record: Record, audio: str) -> MonoCut:
     """The manifest entry of an utterance; its supervision carries the place of every word."""
     utterance = plan.utterance(split, index)
     assert record.id == utterance.id, (record, utterance)
@@ -204,11 +208,7 @@ def _cut(plan: SpokenPlan, split: str, index: int, record: Record, key: str) -> 
     voice, room = utterance.speech.voice, utterance.room
     recording = Recording(
         id=utterance.id,
-        sources=[
-            AudioSource(
-                type="file", channels=[0], source=f"audio/{key}/{split}/{utterance.id}.flac"
-            )
-        ],
+        sources=[AudioSource(type="file", channels=[0], source=f"{audio}/{utterance.id}.flac")],
         sampling_rate=rate,
         num_samples=record.num_samples,
         duration=duration,
@@ -246,7 +246,3 @@ def _cut(plan: SpokenPlan, split: str, index: int, record: Record, key: str) -> 
             "gain_db": record.gain_db,
         },
     )
-
-
-def _digest(sentences: Sequence[str]) -> str:
-    return hashlib.blake2b("\n".join(sentences).encode(), digest_size=16).hexdigest()

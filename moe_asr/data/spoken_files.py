@@ -1,7 +1,7 @@
 """The audio files of a spoken corpus: written once, checked, and found again after an interruption.
 
-Next to the files of a split lie journals, ``<first id>.jsonl``: one line for each file that is whole,
-added after it, with its size and checksum.
+Among the files of a split lie journals, ``<first id>.jsonl``: one line for each file that is whole, added
+after it, with its size and checksum.
 """
 
 import json
@@ -30,7 +30,7 @@ class Record(NamedTuple):
     """What is known of a file that has been written.
 
     Attributes:
-        id: of the utterance; the file is ``<split>/<id>.flac``.
+        id: of the utterance; the file is ``<id>.flac``.
         num_samples: length of the audio.
         num_bytes, checksum: size and CRC-32 of the file.
         gain_db: see `RenderedUtterance`.
@@ -45,21 +45,15 @@ class Record(NamedTuple):
     words: list[tuple[int, int, str]]
 
 
-class Journal:
-    """The records in ``folder``, which need not be there yet."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def valid_records(self) -> dict[str, Record]:
-        """Those whose files are there, with the size and the checksum they had: {id: record}."""
-        records: dict[str, Record] = {}
-        for path in sorted(self.folder.glob("*/*.jsonl")):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                record = _parse(line)
-                if record is not None:
-                    records[record.id] = record
-        return {record.id: record for record in records.values() if _is_whole(record, self.folder)}
+def valid_records(folder: Path) -> dict[str, Record]:
+    """What the journals say of files that are there, with the size and checksum they had: {id: record}."""
+    records: dict[str, Record] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            record = _parse(line)
+            if record is not None:
+                records[record.id] = record
+    return {record.id: record for record in records.values() if _is_whole(record, folder)}
 
 
 def write_utterances(
@@ -71,17 +65,16 @@ def write_utterances(
     """Makes the files that are not among ``kept``; returns the records of all, in order."""
     from moe_asr.data.spoken_audio import render_utterance
 
-    split_folder = folder / utterances[0].split
-    split_folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
-    with open(split_folder / f"{utterances[0].id}.jsonl", "a", encoding="utf-8") as journal:
+    with open(folder / f"{utterances[0].id}.jsonl", "a", encoding="utf-8") as journal:
         journal.write("\n")  # the last line may have been cut short
         for utterance in utterances:
             record = kept.get(utterance.id)
             if record is None:
                 rendered = render_utterance(utterance, sample_rate)
                 num_bytes, checksum = _write_flac(
-                    split_folder / f"{utterance.id}.flac", rendered.samples, sample_rate
+                    folder / f"{utterance.id}.flac", rendered.samples, sample_rate
                 )
                 record = Record(
                     id=utterance.id,
@@ -166,9 +159,8 @@ def _write_flac(path: Path, samples: np.ndarray, sample_rate: int) -> tuple[int,
 
 
 def _is_whole(record: Record, folder: Path) -> bool:
-    path = folder / record.id.rsplit("-", 1)[0] / f"{record.id}.flac"
     try:
-        content = path.read_bytes()
+        content = (folder / f"{record.id}.flac").read_bytes()
     except OSError:
         return False
     return len(content) == record.num_bytes and zlib.crc32(content) == record.checksum

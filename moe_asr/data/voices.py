@@ -38,7 +38,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "dev": ("Andrea", "mike2", "norbert", "john", "ian"),
     "test": (
         *("f4", "belinda", "grandma", "edward", "david", "m5", "Mario", "pablo", "travis"),
-        "kaukovalta",
+        "paul",
     ),
 }
 

@@ -39,7 +39,7 @@ OPTIONS = SpokenCorpusOptions(
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Audio and journals by name, and what the manifests say."""
-    files = sorted((folder / "audio").glob("*/*/*"))
+    files = sorted((folder / "audio").glob("*/*"))
     found = {str(p.relative_to(folder)): p.read_bytes() for p in files if p.suffix == ".flac"}
     for split in SPLITS:
         cuts = [cut.to_dict() for cut in read_cuts(manifest_path(folder, split))]
@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in (folder / "audio").glob("*/*/[!.]*.flac")}
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "audio").glob("*/[!.]*.flac")}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_manifests_are_valid_and_last_the_hours_asked_for(made, tokenizer):
             samples, rate = soundfile.read(cut.recording.sources[0].source, dtype="int16")
             assert rate == 16000 == cut.sampling_rate and samples.shape == (cut.num_samples,)
             assert 500 < np.abs(samples).max() < 32700
-    names = {path.stem for path in (folder / "audio").glob("*/*/[!.]*.flac")}
+    names = {path.stem for path in (folder / "audio").glob("*/[!.]*.flac")}
     assert names == ids  # what was made beyond the hours is not kept
 
 
@@ -210,11 +210,11 @@ def test_an_interrupted_call_is_taken_up(made, copy):
     for split in SPLITS:
         manifest_path(copy, split).unlink()
     gone = {f"train-{index:06d}.flac" for index in (3, 4)}
-    journal = next((copy / "audio").glob("*/train/train-000000.jsonl"))
+    journal = next((copy / "audio").glob("train-*/train-000000.jsonl"))
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:-1]) + lines[-1][:20])
     gone.add(f"{json.loads(lines[-1])['id']}.flac")
-    for path in list((copy / "audio").glob("*/train/*.flac")):
+    for path in list((copy / "audio").glob("train-*/*.flac")):
         if path.name in {"train-000003.flac", "train-000004.flac"}:
             path.unlink()
     remake(copy)
@@ -226,7 +226,7 @@ def test_an_interrupted_call_is_taken_up(made, copy):
 @pytest.mark.parametrize("damage", ["truncated", "a bit flipped", "empty", "gone"])
 def test_a_damaged_file_is_found_and_made_again(made, copy, damage):
     expected, kept = contents(copy), times(copy)
-    path = next((copy / "audio").glob("*/test/test-000001.flac"))
+    path = next((copy / "audio").glob("test-*/test-000001.flac"))
     content = bytearray(path.read_bytes())
     if damage == "truncated":
         path.write_bytes(content[:-100])
@@ -277,9 +277,14 @@ def test_other_options_or_sentences_replace_everything(made, copy, changed):
     else:
         sentences["dev"] = ["who is there"]
     stamp = remake(copy, sentences, options)
-    assert stamp["key"] != made[1]["key"] and json.loads((copy / STAMP_NAME).read_text()) == stamp
-    assert os.listdir(copy / "audio") == [stamp["key"]]
-    assert not set(old) & set(contents(copy)) - set(SPLITS)
+    assert json.loads((copy / STAMP_NAME).read_text()) == stamp
+    folders = {split: stamp["splits"][split]["audio"] for split in SPLITS}
+    assert set(os.listdir(copy / "audio")) == set(folders.values())
+    same = [split for split in SPLITS if folders[split] == made[1]["splits"][split]["audio"]]
+    assert same == ([] if changed == "options" else ["train", "test"])
+    for name, content in contents(copy).items():
+        unchanged = name.split("/")[-1].split("-")[0] in same
+        assert unchanged == (old.get(name) == content), name
 
 
 def test_a_failure_leaves_no_manifest(made, copy):
