@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -47,7 +48,7 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def has_k2() -> bool:
-    return subprocess.run([sys.executable, "-c", "import k2"], capture_output=True).returncode == 0
+    return importlib.util.find_spec("k2") is not None
 
 
 def steps_made(output: str) -> list[str]:
