@@ -66,7 +66,10 @@ def test_two_grammars_in_one_folder(grammar: Path, run: Run) -> None:
     for name in ("a.safetensors", "b.safetensors"):
         arguments = ("--grammar", grammar, "--words", grammar.parent / "words.txt")
         assert run("compile_grammar.py", *arguments, "--output", folder / name)[0] == 0
-    assert {path.name for path in folder.glob("*.safetensors")} == {"a.safetensors", "b.safetensors"}
+    assert {path.name for path in folder.glob("*.safetensors")} == {
+        "a.safetensors",
+        "b.safetensors",
+    }
     verify(folder)
 
 
