@@ -45,7 +45,7 @@ def main() -> None:
 
     make(
         args.output.parent,
-        "compile_grammar",
+        args.output.name,
         inputs={"words": args.words, **{str(path): path for path in grammar.files}},
         outputs=[args.output.name],
         settings={},

@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         metadata,
     )
 
-    lexicon.write(args.output / "lexicon.txt", args.lexicon_probabilities)
+    probabilities = args.lexicon_probabilities or lexicon.has_probabilities
+    lexicon.write(args.output / "lexicon.txt", probabilities)
     words_table = graphs.hlg.word_table
     words_table.write(args.output / "words.txt")
     tokenizer.tokens.write(args.output / "tokens.txt")

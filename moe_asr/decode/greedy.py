@@ -26,8 +26,7 @@ class CtcGreedy(DecodingMethod):
     @property
     def unit(self) -> str:
         """Words, if the tokens spell them."""
-        tokenizer = self.resources.tokenizer
-        return "word" if tokenizer.spells_words else tokenizer.kind
+        return self.token_unit
 
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]

@@ -29,6 +29,11 @@ class OneBest(DecodingMethod):
         resources.graph.check_tokens(resources.tokenizer.tokens)
         self._search = K2Search(resources.graph, options, resources.device)
 
+    @property
+    def unit(self) -> str:
+        """Words; on a graph of tokens, what those spell."""
+        return "word" if self._search.graph.kind == "HLG" else self.token_unit
+
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
     ) -> list[Hypothesis]:

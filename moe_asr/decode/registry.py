@@ -78,6 +78,12 @@ class DecodingMethod(ABC):
         """What its texts are made of: ``word``, or the kind of token that spells no words (``phone``)."""
         return "word"
 
+    @property
+    def token_unit(self) -> str:
+        """What the tokenizer's decoded tokens are: words, if they spell them."""
+        tokenizer = self.resources.tokenizer
+        return "word" if tokenizer.spells_words else tokenizer.kind
+
     @abstractmethod
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]

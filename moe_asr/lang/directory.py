@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from moe_asr.errors import ConfigError, GraphError, TextError
-from moe_asr.files import PathLike
+from moe_asr.files import PathLike, write_text
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.lexicon_fst import lexicon_fst
 from moe_asr.lang import provenance
@@ -98,7 +98,12 @@ class LangDir:
             raise ConfigError(f"{path}: no such directory; lang/prepare_lang.py makes one")
         if verify:
             provenance.verify(path)
-        probabilities = bool(provenance.recorded_settings(path, STEP)["probabilities"])
+        probabilities = provenance.recorded_settings(path, STEP).get("probabilities")
+        if not isinstance(probabilities, bool):
+            raise ConfigError(
+                f"{path / provenance.PROVENANCE_FILE}: step '{STEP}': setting probabilities: expected "
+                f"true or false, found {probabilities!r}"
+            )
         tokenizer = load_tokenizer(path / TOKENIZER_DIR)
         tokens = tokenizer.tokens
         lexicon = Lexicon.read(path / LEXICON, probabilities, tokens)
@@ -142,7 +147,7 @@ def write_lang_files(
     tokens.write(directory / TOKENS)
     disambig_table(tokens, highest).write(directory / TOKENS_DISAMBIG)
     words.write(directory / WORDS)
-    (directory / LEXICON_DISAMBIG).write_text("\n".join(disambiguated) + "\n", encoding="utf-8")
+    write_text(directory / LEXICON_DISAMBIG, "\n".join(disambiguated) + "\n")
     for name, kind in ((L_FILE, "L"), (L_DISAMBIG_FILE, "L_disambig")):
         fst = lexicon_fst(lexicon, tokens, words, disambig=kind == "L_disambig")
         fst.save(directory / name, {"kind": kind, "num_pronunciations": len(lexicon)})

@@ -53,6 +53,11 @@ def make_graph(
     graph, lang = Path(graph), Path(lang)
     provenance.verify(lang, LANG_STEP)
     _check_words(graph / G_FILE, lang / WORDS)
+    if require_all_words:  # of graphs that are there already, too
+        provenance.verify_made(graph / G_FILE)
+        missing = _describe_missing(graph, lang)
+        if missing:
+            raise GraphError(missing)
     job = GraphJob(
         g=graph / G_FILE,
         tokens=lang / TOKENS,
@@ -63,16 +68,10 @@ def make_graph(
     )
 
     def build(folder: Path) -> None:
-        words = SymbolTable.read(lang / WORDS)
-        g, metadata = Fst.load(graph / G_FILE)
-        missing = words_missing(Fst.load(lang / L_DISAMBIG_FILE)[0], g, words)
+        missing = _describe_missing(graph, lang)
         if missing:
-            said = f"{len(missing)} words of {lang / WORDS} are not in G: {', '.join(missing[:5])}"
-            said += ", ..." if len(missing) > 5 else ""
-            if require_all_words:
-                raise GraphError(said)
-            report(f"note: {said}")
-        job.metadata["g"] = metadata
+            report(f"note: {missing}")
+        job.metadata["g"] = Fst.load(graph / G_FILE)[1]
         _build(job, folder, memory_limit, report)
 
     return provenance.make(
@@ -163,8 +162,20 @@ def _build(
     report(format_steps(build_graph_files(job, folder, limit)))
 
 
+def _describe_missing(graph: Path, lang: Path) -> str:
+    """Says which words of the lexicon G lacks, if any."""
+    g, l_disambig = Fst.load(graph / G_FILE)[0], Fst.load(lang / L_DISAMBIG_FILE)[0]
+    missing = words_missing(l_disambig, g, SymbolTable.read(lang / WORDS))
+    if not missing:
+        return ""
+    more = ", ..." if len(missing) > 5 else ""
+    return f"{len(missing)} words of {lang / WORDS} are not in G: {', '.join(missing[:5])}{more}"
+
+
 def _check_words(g: Path, words: Path) -> None:
     """Raises `StaleError` if it is on record that G was made with another ``words.txt``."""
     made_with = provenance.inputs_of(g).get("words")
-    if made_with is not None and provenance.hash_path(made_with) != provenance.hash_path(words):
+    if made_with is None or not made_with.exists():  # if it is gone, G is stale
+        return
+    if provenance.hash_path(made_with) != provenance.hash_path(words):
         raise StaleError(f"{g}: made with the words of {made_with}, which are not those of {words}")

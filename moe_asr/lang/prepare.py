@@ -44,7 +44,7 @@ def prepare_lang(
         Whether it was made.
 
     Raises:
-        ConfigError: if the arguments do not fit together.
+        ConfigError: if the arguments do not fit together, or ``skip_unspellable`` is another file of these.
         TextError: with file and line of what is wrong with the word list or lexicon; if words cannot be
             spelled, how many and the first ten. The old directory stays as it is.
         StaleError: if the tokenizer, word list or lexicon is stale itself.
@@ -68,6 +68,9 @@ def prepare_lang(
     inputs["words" if words is not None else "lexicon"] = Path(words or lexicon or "")
     outputs = [*files, *FILES]
     if skip_unspellable is not None:
+        _check_place(
+            Path(skip_unspellable), [*inputs.values(), *(output / name for name in outputs)]
+        )
         outputs.append(UNSPELLABLE)
 
     def build(folder: Path) -> None:
@@ -103,6 +106,12 @@ def prepare_lang(
         with atomic_path(skip_unspellable) as temporary:
             shutil.copyfile(output / UNSPELLABLE, temporary)
     return made
+
+
+def _check_place(path: Path, others: list[Path]) -> None:
+    """Raises `ConfigError` if the list of skipped words would be written over another file."""
+    if path.resolve() in {other.resolve() for other in others}:
+        raise ConfigError(f"{path}: the skipped words cannot be written over this file")
 
 
 def _spell(path: PathLike, tokenizer: Tokenizer, skip: bool) -> tuple[Lexicon, list[str]]:

@@ -2,8 +2,8 @@
 
 A directory of built files holds ``provenance.json``: for each step its command, its settings, and the
 SHA-256 of every input and output. `make` does a step again unless all of these are as recorded;
-`verify` refuses outputs that are not what a step wrote, or whose inputs have changed since; `make`
-refuses such outputs of other steps as its inputs.
+`verify` refuses outputs that are not what a step wrote, or whose inputs have changed since, and so on back
+to what no step made; `make` refuses such outputs of other steps as its inputs.
 """
 
 import difflib
@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def make(
             that the step is done again, and an unchanged one that was only touched does not. Those that
             other steps made must be up to date themselves (`verify_made`).
         outputs: names of files in ``directory``, folders in them allowed (``tokenizer/tokens.txt``).
-            What the step wrote before under other names is removed.
+            What the step wrote before under other names is removed; what another step wrote under these
+            is no longer on record as that step's.
         settings: plain JSON values that decide what comes out, with the inputs.
         build: writes all of the outputs into the folder that it is given. They move to ``directory`` only
             when it has returned: an interrupted or failing step leaves the old files alone.
@@ -62,10 +63,11 @@ def make(
         StaleError: if an input is stale itself, or changes while the step runs.
     """
     directory = Path(directory)
+    seen: set[tuple[Path, str]] = set()
     for role, path in inputs.items():
         if Path(path).resolve() in {(directory / name).resolve() for name in outputs}:
             raise ConfigError(f"{path} ({role}): step '{step}' writes this file and cannot read it")
-        verify_made(path)
+        _refuse(_stale_made(path, seen))
     identity: dict[str, Any] = {
         "version": version,
         "settings": json.loads(json.dumps(dict(settings), allow_nan=False)),
@@ -77,9 +79,9 @@ def make(
     steps = _read(directory)
     reason = _why_not(steps.get(step), identity, directory, outputs)
     if reason is None:
-        report(f"{directory.name}/{step}: up to date")
+        report(f"{directory.resolve().name}/{step}: up to date")
         return False
-    report(f"{directory.name}/{step}: made ({reason})")
+    report(f"{directory.resolve().name}/{step}: made ({reason})")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{step}.", dir=directory))
@@ -102,7 +104,7 @@ def make(
             (directory / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    steps = _read(directory)
+    steps = _without(_read(directory), outputs)
     steps[step] = {
         "command": command
         if command is not None
@@ -117,12 +119,9 @@ def make(
 def verify(directory: PathLike, step: str | None = None) -> None:
     """Raises `StaleError` unless a step's outputs are what it wrote, from its inputs as they are now.
 
-    ``step`` None means every step.
+    Inputs that other steps made are held to the same. ``step`` None means every step.
     """
-    directory = Path(directory)
-    problems = find_stale(directory, step)
-    if problems:
-        raise StaleError(problems[0])
+    _refuse(_stale(Path(directory), step, set()))
 
 
 def verify_made(path: PathLike) -> None:
@@ -131,54 +130,29 @@ def verify_made(path: PathLike) -> None:
     The record is looked for in the folder itself, in that of the file, and in the one above. What no step
     made is what it is.
     """
-    path = Path(path).absolute()
-    if (path / PROVENANCE_FILE).is_file():
-        verify(path)
-    for directory, step in makers(path):
-        verify(directory, step)
+    _refuse(_stale_made(path, set()))
 
 
 def makers(path: PathLike) -> list[tuple[Path, str]]:
     """The steps, with their directories, that made a file, or something in a folder.
 
-    Their records are looked for in the folder that it lies in, and in the one above.
+    Their records are looked for in the folder that it lies in, and in the one above; of a link, also there
+    where it leads.
     """
-    path = Path(path).absolute()
-    found = []
-    for directory in path.parents[:2]:
-        name = path.relative_to(directory).as_posix()
-        for step, record in _read(directory).items():
-            if any(f"{output}/".startswith(f"{name}/") for output in record["outputs"]):
-                found.append((directory, step))
-    return found
+    absolute, resolved = Path(path).absolute(), Path(path).resolve()
+    found: dict[tuple[Path, str], tuple[Path, str]] = {}
+    for path in dict.fromkeys((absolute, resolved)):
+        for directory in path.parents[:2]:
+            name = path.relative_to(directory).as_posix()
+            for step, record in _read(directory).items():
+                if any(f"{output}/".startswith(f"{name}/") for output in record["outputs"]):
+                    found.setdefault((directory.resolve(), step), (directory, step))
+    return list(found.values())
 
 
 def find_stale(directory: PathLike, step: str | None = None) -> list[str]:
     """Everything that `verify` would object to; `StaleError` if the step was never done."""
-    directory = Path(directory)
-    steps = _read(directory)
-    if step is not None and step not in steps or not steps:
-        near = difflib.get_close_matches(step or "", steps, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        what = f"step '{step}'" if step is not None else "any step"
-        raise StaleError(f"{directory / PROVENANCE_FILE}: no record of {what}{hint}")
-    problems = []
-    for name, record in steps.items():
-        if step is not None and name != step:
-            continue
-        for output, digest in record["outputs"].items():
-            problem = _difference(directory / output, digest)
-            if problem:
-                problems.append(f"{directory / output}: {problem} since step '{name}' wrote it")
-        for role, source in record["inputs"].items():
-            path = directory / source["path"]  # an absolute path stays what it is
-            problem = _difference(path, source["sha256"])
-            if problem:
-                problems.append(
-                    f"{path} ({role}): {problem} since step '{name}' of {directory} read it: "
-                    f"run it again: {record['command']}"
-                )
-    return problems
+    return list(_stale(Path(directory), step, set()))
 
 
 def recorded_inputs(directory: PathLike, step: str) -> dict[str, Path]:
@@ -238,6 +212,61 @@ def _recorded_path(path: PathLike, directory: Path) -> str:
         return str(absolute)
 
 
+def _refuse(problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise StaleError(problem)
+
+
+def _stale(directory: Path, step: str | None, seen: set[tuple[Path, str]]) -> Iterator[str]:
+    """What is wrong with what a step made and then with what it was made from; not with steps ``seen``."""
+    steps = _read(directory)
+    if step is not None and step not in steps or not steps:
+        near = difflib.get_close_matches(step or "", steps, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        what = f"step '{step}'" if step is not None else "any step"
+        raise StaleError(f"{directory / PROVENANCE_FILE}: no record of {what}{hint}")
+    unchanged = []
+    for name, record in steps.items():
+        if step not in (None, name) or (directory.resolve(), name) in seen:
+            continue
+        seen.add((directory.resolve(), name))
+        for output, digest in record["outputs"].items():
+            problem = _difference(directory / output, digest)
+            if problem:
+                yield f"{directory / output}: {problem} since step '{name}' wrote it"
+        for role, source in record["inputs"].items():
+            path = directory / source["path"]  # an absolute path stays what it is
+            problem = _difference(path, source["sha256"])
+            if problem:
+                yield (
+                    f"{path} ({role}): {problem} since step '{name}' of {directory} read it: "
+                    f"run it again: {record['command']}"
+                )
+            else:
+                unchanged.append(path)
+    for path in unchanged:
+        yield from _stale_made(path, seen)
+
+
+def _stale_made(path: PathLike, seen: set[tuple[Path, str]]) -> Iterator[str]:
+    """What is wrong with a file or folder, if a step made it."""
+    path = Path(path).absolute()
+    if (path / PROVENANCE_FILE).is_file():
+        yield from _stale(path, None, seen)
+    for directory, step in makers(path):
+        yield from _stale(directory, step, seen)
+
+
+def _without(steps: dict[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
+    """The records of steps, as if they had not written these outputs."""
+    kept = {}
+    for step, record in steps.items():
+        others = {name: sha for name, sha in record["outputs"].items() if name not in outputs}
+        if others:
+            kept[step] = {**record, "outputs": others}
+    return kept
+
+
 def _difference(path: Path, digest: str) -> str | None:
     if not path.exists():
         return "is gone"
@@ -288,6 +317,7 @@ def _read(directory: Path) -> dict[str, Any]:
         and set(record) == wanted
         and isinstance(record["settings"], dict)
         and _all_hashes(record["outputs"])
+        and all(_is_inside(name) for name in record["outputs"])
         and isinstance(record["inputs"], dict)
         and all(
             isinstance(source, dict) and set(source) == {"path", "sha256"} and _all_hashes(source)
@@ -309,3 +339,8 @@ def _record(directory: Path, step: str) -> dict[str, Any]:
 
 def _all_hashes(values: Any) -> bool:
     return isinstance(values, dict) and all(isinstance(value, str) for value in values.values())
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is of a file in the directory: outputs that are no longer wanted are removed."""
+    return not os.path.isabs(name) and ".." not in Path(name).parts

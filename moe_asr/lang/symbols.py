@@ -4,7 +4,7 @@ from pathlib import Path
 
 from moe_asr.files import PathLike
 from moe_asr.lang import provenance
-from moe_asr.lang.directory import TOKENS, TOKENS_DISAMBIG, WORDS
+from moe_asr.lang.directory import TOKENS, TOKENS_DISAMBIG, WORDS, disambig_table
 from moe_asr.text.symbol_table import SymbolTable
 
 
@@ -15,19 +15,33 @@ def find_tables(path: PathLike, kind: str) -> tuple[SymbolTable | None, SymbolTa
 
     Args:
         path: of the FST.
-        kind: ``L`` and ``L_disambig`` are from tokens to words, ``G`` from words to words; of others
-            nothing is known.
+        kind: ``L`` and ``L_disambig`` are from tokens to words, ``G`` from words to words,
+            or from tokens to tokens if that is what it was made of; of others nothing is known.
 
     Raises:
         TextError: if a table that is found cannot be read.
     """
-    folders = _folders(Path(path).absolute())
+    path = Path(path).absolute()
+    if kind == "G":
+        tokens = _tokens_of_g(path)
+        if tokens is not None:
+            return tokens, tokens
+    folders = _folders(path)
     words = _first(folders, WORDS)
     if kind == "G":
         return words, words
     if kind in ("L", "L_disambig"):
         return _first(folders, TOKENS_DISAMBIG, TOKENS), words
     return None, None
+
+
+def _tokens_of_g(path: Path) -> SymbolTable | None:
+    """The tokens and ``#0``, if G was made of those and not of words."""
+    for directory, step in provenance.makers(path):
+        inputs = provenance.recorded_inputs(directory, step)
+        if "words" not in inputs and "tokens" in inputs and inputs["tokens"].is_file():
+            return disambig_table(SymbolTable.read(inputs["tokens"]), 0)
+    return None
 
 
 def _folders(path: Path) -> list[Path]:

@@ -1,10 +1,11 @@
 """The step that makes a tokenizer's directory: trained on text, or taken from a lexicon."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from moe_asr.errors import ConfigError, DataError
+from moe_asr.errors import ConfigError, DataError, TextError
 from moe_asr.files import PathLike
 from moe_asr.lang import provenance
 from moe_asr.text.bpe import train_bpe
@@ -15,6 +16,7 @@ from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.tokenizer import CharTokenizer, tokenizer_class
 
 STEP = "tokenizer"
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", re.IGNORECASE)
 
 
 def make_tokenizer(
@@ -72,7 +74,10 @@ def make_tokenizer(
 
     def build(folder: Path) -> None:
         if lexicon is not None:
-            PhoneTokenizer.from_lexicon(Lexicon.read(lexicon, lexicon_probabilities)).save(folder)
+            entries = Lexicon.read(lexicon, lexicon_probabilities)
+            if not lexicon_probabilities:
+                _check_phones(entries, lexicon)
+            PhoneTokenizer.from_lexicon(entries).save(folder)
             return
         texts = read_lines(text) if text is not None else cut_texts(inputs["manifest"])
         source = str(text) if text is not None else None
@@ -96,6 +101,16 @@ def make_tokenizer(
         command=command,
         report=report,
     )
+
+
+def _check_phones(lexicon: Lexicon, path: PathLike) -> None:
+    """Raises `TextError` if the first phone of every pronunciation is a number: they are no phones then."""
+    entries = lexicon.pronunciations
+    if all(len(entry.tokens) > 1 and _NUMBER.fullmatch(entry.tokens[0]) for entry in entries):
+        raise TextError(
+            f"{path}: every pronunciation begins with a number, as '{entries[0].word} "
+            f"{' '.join(entries[0].tokens)}': such a lexicon is read with --lexicon-probabilities"
+        )
 
 
 def cut_texts(manifest: PathLike) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from moe_asr.errors import TextError
 from moe_asr.files import PathLike, write_text
+from moe_asr.text.lines import read_lines
 
 _LINE = re.compile(r"(\S+)[ \t]+([0-9]{1,18})[ \t]*")
 
@@ -41,11 +41,11 @@ class SymbolTable:
 
         Raises:
             TextError: with file and line, on a malformed line, a duplicate symbol or id, or a
-                missing id; naming the file if it is empty, unreadable or not UTF-8.
+                missing id, or text that is not UTF-8; naming the file if it is empty or unreadable.
         """
         symbols: dict[int, str] = {}
         lines: dict[str, int] = {}
-        for number, line in enumerate(_read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             where = f"{path}:{number}"
             match = _LINE.fullmatch(line)
             if match is None:
@@ -128,14 +128,3 @@ def _problem(symbol: str) -> str | None:
     if any("\ud800" <= char <= "\udfff" for char in symbol):
         return "half a surrogate pair inside"
     return None
-
-
-def _read_lines(path: PathLike) -> list[str]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise TextError(f"{path}: cannot be read: {error.strerror}") from error
-    lines = text.split("\n")  # not splitlines(): it also splits at characters inside symbols
-    return lines[:-1] if lines[-1] == "" else lines

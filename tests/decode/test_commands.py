@@ -1,6 +1,7 @@
 """`build-hlg` and `decode` from the command line, and the files they leave."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_a_model_of_phones_is_scored_by_phones(
     expected = sum(phones[word] for text in TEXTS for word in text.split())
     assert row["unit"] == "phone" and row["reference_words"] == expected
     assert "PER %" in capsys.readouterr().out
+
+
+def test_build_hlg_of_words_whose_pronunciations_have_probabilities(tmp_path: Path) -> None:
+    half = math.log(0.5)
+    lexicon = Lexicon([Pronunciation("one", ("w",), half), Pronunciation("one", ("ah",), half)])
+    PhoneTokenizer.from_lexicon(lexicon).save(tmp_path / "phones")
+    command = ["build-hlg", "--tokenizer", str(tmp_path / "phones"), "--words", "one"]
+    assert main([*command, "--builder", "openfst", "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "lexicon.txt").read_text() == "one 0.5 w\none 0.5 ah\n"
+    assert (tmp_path / "HLG.safetensors").is_file()
 
 
 @pytest.mark.k2

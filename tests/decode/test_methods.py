@@ -20,7 +20,8 @@ from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.token_graph import token_graph
-from moe_asr.text.lexicon import lexicon_from_tokenizer
+from moe_asr.text.lexicon import Lexicon, Pronunciation, lexicon_from_tokenizer
+from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import CharTokenizer
 
@@ -143,6 +144,22 @@ def test_one_best_on_a_graph_of_tokens() -> None:
     found = method.decode(log_probs, lengths, ["ba a", "ab"])
     assert (found[0].text, found[0].words, found[0].tokens) == ("ba a", ("ba", "a"), (4, 3, 5, 3))
     assert found[1].text in ("a", "b")
+
+
+@pytest.mark.k2
+def test_a_graph_of_phones_is_scored_by_phones() -> None:
+    lexicon = Lexicon([Pronunciation("ab", ("x", "y", "z"))])
+    tokenizer = PhoneTokenizer.from_lexicon(lexicon)
+    phones = Fst.from_list([(0, 0, 3, 3, -0.5), (0, 0, 4, 4, -1.0)], {0: -0.1})
+    graph = build_hlg(token_graph(phones, tokenizer.tokens))
+    method = make_method("one_best", DecodingResources(tokenizer, graph))
+    log_probs, lengths = peaky([3, 4], [0, 0])
+    assert method.unit == "phone"
+    assert method.decode(log_probs, lengths, ["xy", "none"])[0].text == "x y"
+    words = word_loop(lexicon.words).to_fst(lexicon.word_table())
+    of_words = build_graphs(lexicon, words, tokenizer.tokens).hlg
+    assert make_method("one_best", DecodingResources(tokenizer, of_words)).unit == "word"
+    assert make_method("one_best", DecodingResources(TOKENIZER, hlg(["ab"]))).unit == "word"
 
 
 @pytest.mark.k2

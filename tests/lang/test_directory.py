@@ -1,5 +1,6 @@
 """Language directories: what is in them, when they are made again, what is refused."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -440,6 +441,29 @@ def test_tokens_that_look_like_disambiguation_symbols_are_refused(tmp_path: Path
     place.words.write_text("yes\nno\n")
     with pytest.raises(TextError, match=f"token {bpe.tokens['#0']}, '#0', is a disambiguation"):
         place.prepare()
+
+
+def test_skipped_words_are_not_written_over_anything_else(place: Workplace) -> None:
+    place.words.write_text("light\nzoo\n")
+    for path in (place.words, place.tokenizer / "tokens.txt", place.lang / "lexicon.txt"):
+        with pytest.raises(ConfigError, match=f"{path.name}: the skipped words cannot be written"):
+            place.prepare(skip_unspellable=path)
+    assert place.words.read_text() == "light\nzoo\n" and not place.lang.exists()
+    assert place.prepare(skip_unspellable=place.lang / "unspellable.txt")
+    assert (place.lang / "unspellable.txt").read_text() == "zoo\n"
+
+
+@pytest.mark.parametrize("value", [None, "false", 0])
+def test_a_damaged_setting_is_refused(place: Workplace, value: Any) -> None:
+    place.prepare()
+    path = place.lang / "provenance.json"
+    record = json.loads(path.read_text())
+    record["steps"]["lang"]["settings"].pop("probabilities")
+    if value is not None:
+        record["steps"]["lang"]["settings"]["probabilities"] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"provenance\.json: step 'lang': setting probabilities"):
+        LangDir.load(place.lang)
 
 
 @pytest.mark.parametrize(

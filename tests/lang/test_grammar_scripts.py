@@ -52,13 +52,25 @@ def test_compile_is_done_again_when_a_list_changes(grammar: Path, run: Run) -> N
         assert score == expected and words[0] == "call"
     fst, metadata = Fst.load(output)
     assert (fst.num_states, fst.num_arcs) == (4, 4) and metadata["kind"] == "G"
-    verify(output.parent, "compile_grammar")
+    verify(output.parent, "G.safetensors")
 
     code, out, _ = run("compile_grammar.py", *arguments)
     assert code == 0 and "up to date" in out
     (folder / "names.txt").write_text("anna\t3\nbob\nnow\n")
     code, out, _ = run("compile_grammar.py", *arguments)
     assert code == 0 and "changed: " in out and "names.txt" in out and "6 sentences" in out
+
+
+def test_two_grammars_in_one_folder(grammar: Path, run: Run) -> None:
+    folder = grammar.parent / "graph"
+    for name in ("a.safetensors", "b.safetensors"):
+        arguments = ("--grammar", grammar, "--words", grammar.parent / "words.txt")
+        assert run("compile_grammar.py", *arguments, "--output", folder / name)[0] == 0
+    assert {path.name for path in folder.glob("*.safetensors")} == {
+        "a.safetensors",
+        "b.safetensors",
+    }
+    verify(folder)
 
 
 def test_a_mistake_leaves_the_old_graph(grammar: Path, run: Run) -> None:

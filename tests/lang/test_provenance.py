@@ -11,6 +11,7 @@ from moe_asr.lang.provenance import (
     PROVENANCE_FILE,
     find_stale,
     make,
+    makers,
     recorded_inputs,
     recorded_settings,
     verify,
@@ -120,6 +121,65 @@ def test_a_stale_input_is_refused(step: Copying, tmp_path: Path) -> None:
     assert again(copy)
 
 
+def test_what_a_stale_input_was_made_of_is_refused(step: Copying, tmp_path: Path) -> None:
+    step.make()
+    places = [step.directory / "copy.txt"]
+
+    def next_step() -> bool:
+        folder = tmp_path / f"step{len(places)}"
+        return make(folder, "next", {"from": places[-1]}, ["next.txt"], {},
+                    lambda to: (to / "next.txt").touch())  # fmt: skip
+
+    for number in (1, 2, 3):
+        assert next_step()
+        verify(tmp_path / f"step{number}")
+        places.append(tmp_path / f"step{number}" / "next.txt")
+    step.source.write_text("two\n")
+    message = r"source\.txt \(text\): has changed since step 'copy'.*run it again: copy it"
+    for place in places:
+        with pytest.raises(StaleError, match=message):
+            verify_made(place)
+        assert len(find_stale(place.parent)) == 1
+    with pytest.raises(StaleError, match=message):
+        next_step()
+    step.source.write_text("one\n")
+    assert next_step() and not next_step()
+
+
+def test_a_link_to_a_stale_input_is_refused(step: Copying, tmp_path: Path) -> None:
+    step.make()
+    link = tmp_path / "links" / "deep" / "link.txt"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(step.directory / "copy.txt")
+    assert [maker for _, maker in makers(link)] == ["copy"]
+    assert len(makers(step.directory / "copy.txt")) == 1
+    verify_made(link)
+    step.source.write_text("two\n")
+    with pytest.raises(StaleError, match=r"source\.txt \(text\): has changed"):
+        verify_made(link)
+
+
+def test_another_step_takes_over_an_output(step: Copying) -> None:
+    def build(folder: Path) -> None:
+        for name in ("copy.txt", "more.txt"):
+            (folder / name).write_text(step.source.read_text())
+
+    def other() -> bool:
+        return make(step.directory, "other", {}, ["copy.txt"], {},
+                    lambda folder: (folder / "copy.txt").write_text("other\n"))  # fmt: skip
+
+    assert step.make(outputs=["copy.txt", "more.txt"], build=build)
+    assert other()
+    verify(step.directory)
+    assert makers(step.directory / "copy.txt") == [(step.directory, "other")]
+    assert makers(step.directory / "more.txt") == [(step.directory, "copy")]
+    assert step.make(outputs=["copy.txt", "more.txt"], build=build)
+    verify(step.directory)
+    with pytest.raises(StaleError, match="no record of step 'other'"):
+        verify(step.directory, "other")
+    assert other()
+
+
 def test_outputs_in_a_folder(step: Copying) -> None:
     def build(folder: Path) -> None:
         (folder / "in").mkdir()
@@ -196,6 +256,12 @@ def test_damaged_record(step: Copying, content: str) -> None:
     path.write_text(content)
     with pytest.raises(MoeAsrError, match=r"provenance\.json"):
         step.make()
+    for name in ("../source.txt", str(step.source)):  # would be removed as no longer wanted
+        record = {**whole["steps"]["copy"], "outputs": {name: "0"}}
+        path.write_text(json.dumps({"format": 1, "steps": {"copy": record}}))
+        with pytest.raises(ConfigError, match="damaged"):
+            step.make()
+        assert step.source.is_file()
     whole["steps"]["copy"]["inputs"]["text"] = "gone"
     path.write_text(json.dumps(whole))
     with pytest.raises(ConfigError, match="damaged"):

@@ -171,6 +171,8 @@ def test_moving_the_whole_folder_of_results(run) -> None:
         ("train_tokenizer", "--kind phone --text text --output x", "made from a lexicon, found text"),
         ("train_tokenizer", "--kind char --lexicon lexicon --output x", "from a text or manifest"),
         ("train_tokenizer", "--kind phone --lexicon bad --output x", "bad:1: word 'one'"),
+        ("train_tokenizer", "--kind phone --lexicon weighted --output x",
+         "weighted: every pronunciation begins with a number, as 'one 1.0 w ah'"),
         ("train_tokenizer", "--kind bpe --text bad --vocab-size 9 --output x", "bad:2: '<blk>' is res"),
         ("train_tokenizer", "--kind char --text absent --output x", "absent: cannot be read"),
         ("train_tokenizer", "--kind bpe --text latin --vocab-size 9 --output x", "latin:1: not UTF-8"),
@@ -185,6 +187,7 @@ def test_bad_input_is_one_line_and_status_2(
 ) -> None:
     write_manifest("no_text.jsonl", ["one", None])
     Path("bad").write_text("one\n<blk> two\n")
+    Path("weighted").write_text("one 1.0 w ah\ntwo 1e-1 t\n")
     Path("latin").write_bytes("größe\n".encode("latin-1"))
     Path("empty").write_text("\n")
     capsys.readouterr()

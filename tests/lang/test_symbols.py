@@ -55,6 +55,16 @@ def test_where_g_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role:
     assert provenance.makers(source / "L.safetensors") == []
 
 
+def test_a_g_of_tokens(tmp_path: Path) -> None:
+    source = lang(tmp_path / "lang")
+    file = lang(tmp_path / "graph") / "G.safetensors"  # whatever words there are
+    provenance.make(
+        file.parent, "g", {"tokens": source / "tokens.txt", "arpa": source / "words.txt"}, [file.name],
+        {}, lambda folder: FST.save(folder / file.name, {"kind": "G"}), report=lambda text: None,
+    )  # fmt: skip
+    assert symbols(find_tables(file, "G")) == [["<blk>", "a", "#0"]] * 2
+
+
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     file = lang(tmp_path) / "L.safetensors"
     write_text(tmp_path / "words.txt", "<eps> 0\nA 0\n")

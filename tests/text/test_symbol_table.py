@@ -65,8 +65,8 @@ def test_files_written_by_others_are_read(tmp_path, content):
         (b"a 0\nb 99999999999999999\n", ":2", "no id 1"),
         (b"a 0\nb 99999999999999999999999\n", ":2", "expected 'symbol id'"),
         ("\ufeffa 0\nb 1\n".encode(), ":1", "byte order mark"),
-        (b"a 0\nb\xff 1\n", "", "not UTF-8"),
-        ("a 0\n".encode("utf-16"), "", "not UTF-8"),
+        (b"a 0\nb\xff 1\n", ":2", "not UTF-8"),
+        ("a 0\n".encode("utf-16"), ":1", "not UTF-8"),
     ],
 )
 def test_malformed_files_are_refused_with_the_line(tmp_path, content, where, message):
