@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_asr.decode.runner import DecodingRun, texts
-from moe_asr.evaluate.wer import UNITS, score, write_transcripts
+from moe_asr.evaluate.wer import PLURALS, UNITS, score, write_transcripts
 from moe_asr.files import PathLike
 from moe_asr.text.normalize import normalize_text
 from moe_asr.text.tokenizer import Tokenizer
@@ -72,7 +72,7 @@ def format_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     others = [other for other in dict.fromkeys(units) if other != unit]
     lines = [
         f"{'mode':<14}{'method':<14}{f'{UNITS[unit]} %':>8} {'sub':>7}{'del':>7}{'ins':>7}"
-        f"{f'{unit}s':>8}{'RTF':>9}"
+        f"{PLURALS[unit]:>8}{'RTF':>9}"
     ]
     for mode, methods in results.items():
         for method, row in methods.items():
@@ -82,5 +82,8 @@ def format_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 f"{row['deletions']:>7}{row['insertions']:>7}{row['reference_words']:>8}"
                 f"{row['rtf']:>9.4f}"
             )
-    lines += [f"* {UNITS[other]}: errors and rate of {other}s, not of {unit}s" for other in others]
+    lines += [
+        f"* {UNITS[other]}: errors and rate of {PLURALS[other]}, not of {PLURALS[unit]}"
+        for other in others
+    ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ Words = Sequence[str]
 AlignedPair = tuple[str | None, str | None]  # reference and hypothesis; None is a gap
 # What errors are counted in, and how the rate is called. Mixed are Chinese characters and other words.
 UNITS = {"word": "WER", "char": "CER", "mixed": "MER", "phone": "PER"}
+PLURALS = {"word": "words", "char": "chars", "mixed": "units", "phone": "phones"}
 _CHARACTER = re.compile(r"<unk>|\S")  # what the tokens cannot spell is one character, not five
 
 
@@ -73,7 +74,7 @@ class WerReport:
         wrong = sum(score.counts.errors > 0 for score in self.utterances.values())
         lines = [
             f"{UNITS[self.unit]} {total.wer:.2f} %: {total.errors} errors in "
-            f"{total.reference_length} {self.unit}s "
+            f"{total.reference_length} {PLURALS[self.unit]} "
             f"({total.substitutions} substitutions, {total.deletions} deletions, "
             f"{total.insertions} insertions); {wrong} of {len(self.utterances)} utterances "
             "have errors"
@@ -166,7 +167,7 @@ def format_alignment(name: str, score: UtteranceScore, unit: str = "word") -> li
     counts = score.counts
     lines = [
         f"{name}: {counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins, "
-        f"{counts.reference_length} {unit}s"
+        f"{counts.reference_length} {PLURALS[unit]}"
     ]
     for title, row in (("ref", 0), ("hyp", 1), ("err", 2)):
         cells = [

@@ -18,6 +18,7 @@ EPSILON = "<eps>"
 BACKOFF = "#0"  # the backoff symbol of a grammar; disambiguation symbols proper start at #1
 _DISAMBIGUATION = re.compile(r"#\d+")
 _RESERVED = {EPSILON, BLANK, SOS_EOS, "<s>", "</s>"}
+_DECIMAL = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _WHITESPACE = re.compile(r"[\s\ufeff]")
 
 
@@ -182,6 +183,8 @@ class Lexicon:
         for number, line in enumerate(read_lines(path), start=1):
             if not line.strip():
                 continue
+            if "\r" in line:  # else a file with such ends of lines would be one word
+                raise TextError(f"{path}:{number}: a carriage return within the line: {line!r}")
             try:
                 entry = _parse_line(line.split(), probabilities)
                 if known is not None and tokens is not None:
@@ -294,10 +297,8 @@ def _probability(entry: Pronunciation) -> str:
 def _parse_line(fields: list[str], probabilities: bool) -> Pronunciation:
     word, rest, log_prob = fields[0], fields[1:], 0.0
     if probabilities:
-        try:
-            probability = float(rest[0]) if rest else math.nan
-        except ValueError:
-            probability = math.nan
+        decimal = rest and _DECIMAL.fullmatch(rest[0])
+        probability = float(rest[0]) if decimal else math.nan
         if not 0.0 < probability <= 1.0:
             found = rest[0] if rest else "nothing"
             raise TextError(f"word '{word}': expected a probability in (0, 1], found {found}")

@@ -93,7 +93,10 @@ def test_units_of_mixed_text(
     errors = figures["substitutions"] + figures["deletions"] + figures["insertions"]
     assert (figures["reference_words"], errors, figures["unit"]) == (num_units, num_errors, unit)
     assert figures["wer"] == pytest.approx(100 * num_errors / num_units)
-    assert (tmp_path / "alignment_m.txt").read_text(encoding="utf-8").startswith(name)
+    written = (tmp_path / "alignment_m.txt").read_text(encoding="utf-8")
+    noun = {"word": "words", "char": "chars", "mixed": "units"}[unit]
+    assert written.startswith(name) and f"errors in {num_units} {noun} (" in written
+    assert f" {noun} " in format_table({"full": {"m": figures}}).split("\n")[0]
     assert f"{name} %" in format_table({"full": {"m": figures}}).split("\n")[0]
 
 

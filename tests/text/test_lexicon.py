@@ -91,18 +91,19 @@ def test_a_probability_too_small_to_write_is_refused(tmp_path: Path) -> None:
         ("\ufeffa b\n", 1, "BOM"),
         ("a a\ncafe\u0301 b\n", 2, "not as texts are once normalised"),
         ("\u2581a a\n", 1, "expected 'a'"),
+        ("a x\r\nb y\rc z\n", 2, "a carriage return within the line"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, content: str, line: int, found: str) -> None:
     path = tmp_path / "lexicon.txt"
-    path.write_text(content, encoding="utf-8")
+    path.write_bytes(content.encode())
     with pytest.raises(TextError) as caught:
         Lexicon.read(path)
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert found in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["0", "1.5", "-0.1", "nan", "inf", "x", ""])
+@pytest.mark.parametrize("field", ["0", "1.5", "-0.1", "nan", "inf", "x", "", "0_1", "\uff10.5"])
 def test_bad_probabilities_are_named(tmp_path: Path, field: str) -> None:
     path = tmp_path / "lexiconp.txt"
     path.write_text(f"a 0.5 x\nb {field} y\n", encoding="utf-8")
