@@ -10,9 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from moe_asr.cli.script import run_script
-from moe_asr.files import read_text, write_text
+from moe_asr.files import write_text
 from moe_asr.fsa.grammar_parser import read_grammar
 from moe_asr.fsa.grammar_sampler import iterate_sentences
+from moe_asr.text.lines import read_lines
 
 
 def positive(text: str) -> int:
@@ -38,9 +39,7 @@ def main() -> None:
     grammar = read_grammar(args.grammar)
     for warning in grammar.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    exclude = {
-        " ".join(line.split()) for path in args.exclude for line in read_text(path).split("\n")
-    }
+    exclude = {" ".join(line.split()) for path in args.exclude for line in read_lines(path)}
     sentences = iterate_sentences(grammar, random.Random(args.seed), args.distinct, exclude)
     chosen = itertools.islice(sentences, args.num)
     bar = tqdm(chosen, total=args.num, unit="sentence", disable=args.num < 100_000)

@@ -60,14 +60,15 @@ class WordSplitter:
 
     def __init__(self, words: Iterable[str]) -> None:
         self._compounds: set[str] = set()
-        self._longest = 1
+        lengths: set[int] = set()
         for word in words:
             if not has_cjk(word):
                 continue
             length = len(text_words(word))
             if length > 1:
                 self._compounds.add(word)
-                self._longest = max(self._longest, length)
+                lengths.add(length)
+        self._lengths = sorted(lengths, reverse=True)  # a title among the words costs one more try
 
     def __call__(self, text: str) -> list[str]:
         """The words of ``text``."""
@@ -84,7 +85,8 @@ class WordSplitter:
         return words
 
     def _end_of_word(self, parts: list[str], start: int) -> int:
-        for end in range(min(len(parts), start + self._longest), start + 1, -1):
-            if "".join(parts[start:end]) in self._compounds:
+        for length in self._lengths:
+            end = start + length
+            if end <= len(parts) and "".join(parts[start:end]) in self._compounds:
                 return end
         return start + 1
