@@ -380,6 +380,8 @@ def _words(phrase: str, at: Position) -> list[Word]:
 
 def _number(text: str, what: str, at: Position) -> float:
     try:
+        if "_" in text:
+            raise ValueError  # Python's own digit groups
         return float(text)
     except ValueError:
         raise error_at(at, f"expected a {what}, found {text.strip()!r}") from None

@@ -166,6 +166,7 @@ MALFORMED = {
     "tiny weight": ("<s0> = (/1e-20/ a | b);", "2:8: the weight 1e-20 is too small beside the others"),
     "infinite sum": ("<s0> = (/1e308/ a | /1e308/ b);", "2:8: the weight 1e+308 is too small"),
     "no number": ("<s0> = /much/ a | b;", "2:8: expected a weight, found 'much'"),
+    "digit groups": ("<s0> = /1_0/ a | b;", "2:8: expected a weight, found '1_0'"),
     "late weight": ("<s0> = a /2/ | b;", "2:10: a weight belongs at the beginning of an alternative"),
     "open weight": ("<s0> = /2 a | b;", "2:8: a weight stands between two slashes"),
     "slash in a word": ("<s0> = and/or;", "2:11: a weight stands between two slashes"),
