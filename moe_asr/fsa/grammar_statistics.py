@@ -59,7 +59,9 @@ def language_statistics(fst: Fst) -> LanguageStatistics:
     probability, final = (np.exp(x.astype(np.float64)) for x in (fst.score, fst.final_score))
     taken = visits[fst.src] * probability
     ended = visits * final
-    bits = -(taken * fst.score).sum() - (ended * np.where(final > 0, fst.final_score, 0.0)).sum()
+    bits = (
+        0.0 - (taken * fst.score).sum() - (ended * np.where(final > 0, fst.final_score, 0.0)).sum()
+    )
     mean, entropy = float(taken.sum()), float(bits / math.log(2.0))
     sentences, longest = _count(fst)
     return LanguageStatistics(
