@@ -26,6 +26,7 @@ from moe_asr.fsa.grammar_ast import (
 )
 
 _MAX_BRACKETS = 60  # inside one another, in one rule
+_MAX_IMPORTS = 60  # files that import one another in a row
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s+|//[^\n]*)+)
     |(?P<rule></?[^<>\s]*>)
@@ -63,7 +64,8 @@ class _Gathered:
     """What the files of one grammar have said so far."""
 
     rules: dict[str, Rule]
-    files: list[Path]
+    files: dict[Path, Path]  # as they are named, by what they resolve to
+    depth: int = 0  # of imports
 
 
 def read_grammar(path: PathLike) -> Grammar:
@@ -74,8 +76,8 @@ def read_grammar(path: PathLike) -> Grammar:
             cannot be read or is not UTF-8.
     """
     path = Path(path)
-    gathered = _Gathered({}, [path])
-    return _grammar(_read(path, None), str(path), path.parent, gathered)
+    text = _read(path, None)
+    return _grammar(text, str(path), path.parent, _Gathered({}, {path.resolve(): path}))
 
 
 def parse_grammar(text: str, source: str = "grammar", folder: PathLike = ".") -> Grammar:
@@ -85,7 +87,7 @@ def parse_grammar(text: str, source: str = "grammar", folder: PathLike = ".") ->
         source: what messages call the text.
         folder: where imports and list files are looked for.
     """
-    return _grammar(text, source, Path(folder), _Gathered({}, []))
+    return _grammar(text, source, Path(folder), _Gathered({}, {}))
 
 
 def _grammar(text: str, source: str, folder: Path, gathered: _Gathered) -> Grammar:
@@ -100,7 +102,7 @@ def _grammar(text: str, source: str, folder: Path, gathered: _Gathered) -> Gramm
     if start.name not in rules:  # said here, where the position of @start is known
         hint = nearest(f"<{start.name}>", [f"<{name}>" for name in rules])
         raise error_at(start.at, f"no rule <{start.name}>{hint}")
-    grammar = Grammar(start.name, rules, files=tuple(gathered.files))
+    grammar = Grammar(start.name, rules, files=tuple(gathered.files.values()))
     used = set(grammar.reachable())
     warnings = tuple(
         f"{rule.at}: rule <{rule.name}> is not used"
@@ -113,7 +115,7 @@ def _grammar(text: str, source: str, folder: Path, gathered: _Gathered) -> Gramm
 def _read(path: Path, at: Position | None) -> str:
     try:
         return read_text(path)
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:  # ValueError: a null character in the name
         raise TextError(f"{at}: {error}" if at is not None else str(error)) from error
 
 
@@ -195,11 +197,16 @@ class _Parser:
 
     def _import(self, name: _Token) -> None:
         path = self.folder / name.text.strip('"')
-        known = {file.resolve() for file in self.gathered.files}
-        if path.resolve() not in known:  # a file that several import is read once
-            text = _read(path, name.at)
-            self.gathered.files.append(path)
-            _Parser(text, str(path), path.parent, self.gathered).file()
+        text = _read(path, name.at)
+        if self.gathered.files.setdefault(path.resolve(), path) is not path:
+            return  # a file that several import is read once
+        self.gathered.depth += 1
+        if self.gathered.depth > _MAX_IMPORTS:
+            raise error_at(
+                name.at, f"more than {_MAX_IMPORTS} files that import one another in a row"
+            )
+        _Parser(text, str(path), path.parent, self.gathered).file()
+        self.gathered.depth -= 1
 
     def _rule(self, name: _Token) -> None:
         reference = self._reference(name)
@@ -340,8 +347,7 @@ class _Parser:
     def _list(self, token: _Token) -> Node:
         path = self.folder / token.text[2:-1]
         text = _read(path, token.at)
-        if path.resolve() not in {file.resolve() for file in self.gathered.files}:
-            self.gathered.files.append(path)
+        self.gathered.files.setdefault(path.resolve(), path)
         return _parse_list(text, str(path), token.at)
 
 
@@ -380,6 +386,8 @@ def _words(phrase: str, at: Position) -> list[Word]:
 
 def _number(text: str, what: str, at: Position) -> float:
     try:
+        if "_" in text:
+            raise ValueError  # Python's own digit groups
         return float(text)
     except ValueError:
         raise error_at(at, f"expected a {what}, found {text.strip()!r}") from None

@@ -59,7 +59,9 @@ def language_statistics(fst: Fst) -> LanguageStatistics:
     probability, final = (np.exp(x.astype(np.float64)) for x in (fst.score, fst.final_score))
     taken = visits[fst.src] * probability
     ended = visits * final
-    bits = -(taken * fst.score).sum() - (ended * np.where(final > 0, fst.final_score, 0.0)).sum()
+    bits = (
+        0.0 - (taken * fst.score).sum() - (ended * np.where(final > 0, fst.final_score, 0.0)).sum()
+    )
     mean, entropy = float(taken.sum()), float(bits / math.log(2.0))
     sentences, longest = _count(fst)
     return LanguageStatistics(
@@ -108,20 +110,23 @@ def _count(fst: Fst) -> tuple[int | float, int | float]:
     """The number of sentences and the longest one's words; infinite if there is a cycle."""
     splits, dst = fst.arc_splits.tolist(), fst.dst.tolist()
     waiting = np.bincount(fst.dst, minlength=fst.num_states).tolist()
+    is_final = np.isfinite(fst.final_score).tolist()
     paths, length = [0] * fst.num_states, [0] * fst.num_states
-    paths[0] = 1
+    paths[0], sentences, longest = 1, 0, 0
     order = [state for state, count in enumerate(waiting) if count == 0]
     for state in order:  # it grows; topological
+        if is_final[state]:
+            sentences, longest = sentences + paths[state], max(longest, length[state])
         for successor in dst[splits[state] : splits[state + 1]]:
             paths[successor] += paths[state]
             length[successor] = max(length[successor], length[state] + 1)
             waiting[successor] -= 1
             if waiting[successor] == 0:
                 order.append(successor)
+        paths[state] = 0  # these numbers may have as many digits as there are states
     if len(order) < fst.num_states:
         return math.inf, math.inf
-    finals = np.flatnonzero(np.isfinite(fst.final_score)).tolist()
-    return sum(paths[state] for state in finals), max(length[state] for state in finals)
+    return sentences, longest
 
 
 def _shortest(fst: Fst) -> int:

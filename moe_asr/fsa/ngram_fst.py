@@ -243,13 +243,17 @@ def backoff_stochasticity(fst: Fst) -> np.ndarray:
 
 def _backoff_depths(below: np.ndarray) -> np.ndarray:
     """How many backoffs can be taken from each state."""
+    ahead = np.append(below, -1)  # where 1, 2, 4, ... backoffs lead
+    for _ in range(len(below).bit_length()):
+        ahead = ahead[ahead]
+    circling = np.flatnonzero(ahead >= 0)
+    if len(circling):
+        raise GraphError(f"state {circling[0]}: its backoff arcs lead in a circle")
     depth = np.zeros(len(below), np.int64)
     states = np.flatnonzero(below >= 0)
     at = below[states]
     while len(states):
         depth[states] += 1
-        if int(depth.max()) > len(below):
-            raise GraphError(f"state {states[0]}: its backoff arcs lead in a circle")
         going = below[at] >= 0
         states, at = states[going], below[at[going]]
     return depth

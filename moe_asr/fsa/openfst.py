@@ -16,6 +16,7 @@ from moe_asr.fsa.fst import Fst
 from moe_asr.text.symbol_table import SymbolTable
 
 _MAGIC = 2125659606
+_MAX_IDLE_STATES = 1_000_000  # numbers that a text may leave out: more are a damaged digit
 _EXPANDED_MUTABLE = 3  # the two properties that hold of every vector FST; OpenFst finds the others
 _STATE_WORDS, _ARC_WORDS = (
     3,
@@ -124,8 +125,10 @@ def _parse_binary(content: bytes) -> Fst:
     if (len(content) - position) % 4:
         raise GraphError("truncated")
     words = np.frombuffer(content, "<i4", offset=position)
-    if not 0 <= start < num_states or num_states > len(words):
+    if not 0 <= start < num_states:
         raise GraphError(f"start state {start} of {num_states} states")
+    if num_states > len(words):
+        raise GraphError(f"truncated: {num_states} states in {4 * len(words)} bytes")
     firsts, counts = _walk_states(words, num_states)
     num_arcs = int(counts.sum())
     src = np.repeat(np.arange(num_states), counts)
@@ -204,15 +207,18 @@ def fst_from_text(
 ) -> Fst:
     """Reads OpenFst's text format; the first line's state is the start, and becomes state 0.
 
-    Lines are ``src dst ilabel olabel [cost]`` or ``state [cost]``; a missing cost is 0.
+    Lines are ``src dst ilabel olabel [cost]`` or ``state [cost]``, one a state; a missing cost is 0.
 
     Raises:
-        GraphError: with file and line, on anything else, an unknown symbol, or no lines at all.
+        GraphError: with file and line, on anything else, an unknown symbol, a state number far beyond what
+            so many lines can use, or no lines at all.
     """
     arcs: list[tuple[int, int, int, int, float]] = []
     finals: dict[int, float] = {}
     start = None
-    for number, line in enumerate(text.split("\n"), start=1):
+    lines = text.split("\n")
+    limit = 2 * len(lines) + _MAX_IDLE_STATES
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
             continue
@@ -220,17 +226,21 @@ def fst_from_text(
             if len(fields) in (4, 5):
                 labels = (_label(fields[2], isymbols), _label(fields[3], osymbols))
                 cost = _parse_cost(fields[4]) if len(fields) == 5 else 0.0
-                arcs.append((_state(fields[0]), _state(fields[1]), *labels, -cost))
+                states = (_state(fields[0], limit), _state(fields[1], limit))
+                arcs.append((*states, *labels, -cost))
             elif len(fields) in (1, 2):
                 # OpenFst writes "state Infinity" of a state that has no arcs and is not final
                 infinite = fields[1:] == ["Infinity"]
                 cost = _parse_cost(fields[1]) if len(fields) == 2 and not infinite else 0.0
-                finals[_state(fields[0])] = -np.inf if infinite else -cost
+                state = _state(fields[0], limit)
+                if state in finals:
+                    raise ValueError(f"a second final cost of state {state}")
+                finals[state] = -np.inf if infinite else -cost
             else:
                 raise ValueError(f"expected 1, 2, 4 or 5 fields, found {len(fields)}")
         except ValueError as error:
             raise GraphError(f"{source}:{number}: {error}") from error
-        start = _state(fields[0]) if start is None else start
+        start = _state(fields[0], limit) if start is None else start
     if start is None:
         raise GraphError(f"{source}: no FST in it")
     swap = {start: 0, 0: start}
@@ -257,15 +267,17 @@ def write_fst_text(
     write_text(path, fst_to_text(fst, isymbols, osymbols))
 
 
-def _state(field: str) -> int:
-    if not field.isdigit() or int(field) >= 1 << 31:
+def _state(field: str, limit: int) -> int:
+    if not field.isdecimal() or int(field) >= 1 << 31:
         raise ValueError(f"expected a state, found {field!r}")
+    if int(field) >= limit:
+        raise ValueError(f"state {field}, in a text that is too short to use so many")
     return int(field)
 
 
 def _label(field: str, symbols: SymbolTable | None) -> int:
     if symbols is None:
-        if not field.isdigit() or int(field) >= 1 << 31:
+        if not field.isdecimal() or int(field) >= 1 << 31:
             raise ValueError(f"expected a label, found {field!r}")
         return int(field)
     index = symbols.get(field)
@@ -276,9 +288,11 @@ def _label(field: str, symbols: SymbolTable | None) -> int:
 
 def _parse_cost(field: str) -> float:
     try:
+        if "_" in field:
+            raise ValueError  # Python's own digit groups
         cost = float(field)
     except ValueError:
         raise ValueError(f"expected a cost, found {field!r}") from None
-    if not np.isfinite(cost):
+    if not abs(cost) <= float(np.finfo(np.float32).max):
         raise ValueError(f"cost {field} is not finite")
     return cost

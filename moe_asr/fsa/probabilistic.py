@@ -113,7 +113,7 @@ class EpsilonClosure:
                 while found := [key for key in row if ~key in on_cycle]:
                     self._substitute(row, found)
                 loop = row.pop(~state, -math.inf)  # 1 + loop + loop^2 + ... times
-                turns = -math.log1p(-math.exp(loop))
+                turns = -math.log(-math.expm1(loop))
                 self._rows[state] = {key: value + turns for key, value in row.items()}
                 self._rank[state] = len(self._rank)
                 unfinished = [key for key in row if key < 0 and ~key not in self._rows]

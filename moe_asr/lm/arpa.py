@@ -19,6 +19,7 @@ from moe_asr.text.symbol_table import SymbolTable
 
 _BLOCK_LINES, _BLOCK_BYTES = 50_000, 1 << 22
 _ROUNDING = 1e-6  # how far above 0 a written log10 of a probability of 1 may be
+_LARGEST = 99.0  # log10 that a backoff weight can have: larger ones are damage, and overflow
 _COUNT = re.compile(rb"ngram\s+(\d{1,9})\s*=\s*(\d{1,18})")
 _SECTION = re.compile(rb"\\(\d{1,9})-grams:")
 
@@ -33,8 +34,9 @@ def read_arpa(path: PathLike) -> NgramModel:
     Raises:
         TextError: with file and line, if it is anything else: counts that do not agree with ``\\data\\``,
             sections out of sequence or missing, a line that does not have the words of its order, a log
-            probability that is no number or positive, an n-gram twice, a word that is no unigram, an n-gram
-            without its history, text after ``\\end\\``; naming the file, if it cannot be read.
+            probability that is no number or positive, a backoff weight that is no number or above 99 (its
+            log10), an n-gram twice, a word that is no unigram, an n-gram without its history, text after
+            ``\\end\\``; naming the file, if it cannot be read.
     """
     path = Path(path)
     try:
@@ -215,12 +217,13 @@ class _Reader:
         size = len(self.ids)
         self.ids.update(zip(words, range(size, size + len(words)), strict=True))
         try:
-            self.symbols += SymbolTable(word.decode("utf-8") for word in words) if words else []
-            is_good = len(self.ids) == len(self.symbols)
+            symbols = list(SymbolTable(word.decode("utf-8") for word in words)) if words else []
+            is_good = len(self.ids) == len(self.symbols) + len(symbols)
         except (UnicodeDecodeError, TextError):
             is_good = False
         if not is_good:
             self._refuse_words(words, numbers)
+        self.symbols += symbols
 
     def _refuse_words(self, words: list[bytes], numbers: np.ndarray) -> None:
         """Finds the first word of these that is there already, or cannot be one."""
@@ -246,11 +249,11 @@ class _Reader:
             values = np.fromiter(map(_float, fields.tolist()), np.float64, len(fields))
         except ValueError:
             values = np.array([_float_or_nan(field) for field in fields])
-        wrong = np.flatnonzero(np.isnan(values) | (values == np.inf))
+        wrong = np.flatnonzero(np.isnan(values) | (values > _LARGEST))
         if len(wrong):
             found = _shown(fields[wrong[0]])
             raise self.lines.error(f"expected {what}, found {found}", int(numbers[wrong[0]]))
-        return np.maximum(values * LOG_10, LOG_ZERO)
+        return np.maximum(values, LOG_ZERO / LOG_10) * LOG_10
 
     def _refuse(
         self, wrong: np.ndarray, numbers: np.ndarray, words: np.ndarray, problem: str

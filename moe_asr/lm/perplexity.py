@@ -19,7 +19,8 @@ class PerplexityReport:
         num_oov: words that are not in the model's vocabulary, and ``<unk>`` itself.
         num_zero_probs: other words and sentence ends of probability 0 (-99 in the ARPA file).
         log_prob: natural log of the probability of all words and sentence ends but those two kinds.
-        oov_log_prob: of the unknown words as ``<unk>``; None if the model has no ``<unk>``.
+        oov_log_prob: of the unknown words as ``<unk>``, -inf if one of them has probability 0; None if the
+            model has no ``<unk>``.
     """
 
     num_sentences: int
@@ -49,7 +50,7 @@ class PerplexityReport:
         """Over all words and sentence ends, unknown words as ``<unk>``; None if the model has none."""
         if self.oov_log_prob is None:
             return None
-        if self.num_zero_probs:
+        if self.num_zero_probs or self.oov_log_prob == -math.inf:
             return math.inf
         return math.exp(
             -(self.log_prob + self.oov_log_prob) / (self.num_words + self.num_sentences)
@@ -101,20 +102,23 @@ def token_log_probs(model: NgramModel, corpus: Corpus) -> np.ndarray:
 def measure_perplexity(model: NgramModel, corpus: Corpus) -> PerplexityReport:
     """Scores every sentence of a corpus by the model."""
     scores = token_log_probs(model, corpus)
-    known = np.array([word in model.words for word in corpus.words])
+    known = np.array([model.words.get(word, -1) not in (-1, model.unk_id) for word in corpus.words])
     known[UNK_ID] = False
     known[[corpus.words[BOS], corpus.words[EOS]]] = True
     unknown = ~known[corpus.ids]
     zero = ~unknown & (scores < LOG_ZERO / 2)  # no real probability is that small
     counted = ~unknown & ~zero
-    has_unk = model.unk_id >= 0
+    oov_log_prob = None
+    if model.unk_id >= 0:
+        is_zero = bool((scores[unknown] < LOG_ZERO / 2).any())
+        oov_log_prob = -math.inf if is_zero else float(scores[unknown].sum())
     return PerplexityReport(
         num_sentences=corpus.num_sentences,
         num_words=corpus.num_words,
         num_oov=int(unknown.sum()),
         num_zero_probs=int(zero.sum()),
         log_prob=float(scores[counted].sum()),
-        oov_log_prob=float(scores[unknown].sum()) if has_unk else None,
+        oov_log_prob=oov_log_prob,
     )
 
 

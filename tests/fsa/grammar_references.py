@@ -1,5 +1,6 @@
 """Slow references for grammars: sentences are enumerated on the rules, or parsed by them."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence as Words
 
@@ -203,12 +204,17 @@ def _extend(inner: st.SearchStrategy[Node], bounded: bool) -> st.SearchStrategy[
     )
 
 
+@functools.cache  # hypothesis checks each strategy anew, which takes longer than to draw from it
+def _bodies(rules: tuple[str, ...], bounded: bool, max_leaves: int) -> st.SearchStrategy[Node]:
+    leaf = st.sampled_from([Word(word) for word in WORDS] + [Reference(rule) for rule in rules])
+    return st.recursive(leaf, lambda x: _extend(x, bounded), max_leaves=max_leaves)
+
+
 @st.composite
 def grammars(draw: st.DrawFn, bounded: bool = True, max_leaves: int = 6) -> Grammar:
     """Up to three rules, each of which may refer to those after it."""
     rules: dict[str, Rule] = {}
     for name in ("third", "second", "first"):
-        leaf = st.sampled_from([Word(word) for word in WORDS] + [Reference(rule) for rule in rules])
-        body = draw(st.recursive(leaf, lambda x: _extend(x, bounded), max_leaves=max_leaves))
+        body = draw(_bodies(tuple(rules), bounded, max_leaves))
         rules[name] = Rule(name, body)
     return Grammar("first", rules)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 
@@ -238,6 +239,33 @@ def test_very_unlikely_sentences_are_not_lost() -> None:
         state, score = int(fst.dst[arc]), score + float(fst.score[arc])
     expected = math.log(0.5) + 200 * math.log(0.005)
     assert score + fst.final_score[state] == pytest.approx(expected, rel=1e-5)
+
+
+def test_options_that_hardly_say_anything_are_exact() -> None:
+    """A loop that is empty with probability 1 - 1e-12, and goes on with 1 - 1e-12."""
+    fst = compiled("@start <s0>; <s0> = ([a]:1e-12)*:0.999999999999 b;")
+    ends = 1 - 0.999999999999
+    expected = ends / (ends + 1e-12)  # to 1e-12
+    (arc,) = np.flatnonzero(fst.ilabel[: fst.arc_splits[1]] == 2)
+    assert math.exp(fst.score[arc]) == pytest.approx(expected, abs=1e-7)
+
+
+def test_as_many_sentences_as_there_are_are_counted_in_little_memory() -> None:
+    size = 30_000  # 2^30000 sentences: the numbers of all states would take 56 MB
+    src = np.repeat(np.arange(size), 2)
+    label = np.tile([1, 2], size)
+    final = np.full(size + 1, -np.inf)
+    final[[size // 2, size]] = math.log(0.5), 0.0
+    score = np.where(src == size // 2, math.log(0.25), math.log(0.5))
+    fst = Fst.from_arcs(src, src + 1, label, label, score, final)
+    tracemalloc.start()
+    try:
+        figures = language_statistics(fst)
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    assert figures.num_sentences == 2 ** (size // 2) + 2**size
+    assert (figures.shortest, figures.longest) == (size // 2, size)
 
 
 def test_shared_endings_are_merged() -> None:

@@ -166,6 +166,7 @@ MALFORMED = {
     "tiny weight": ("<s0> = (/1e-20/ a | b);", "2:8: the weight 1e-20 is too small beside the others"),
     "infinite sum": ("<s0> = (/1e308/ a | /1e308/ b);", "2:8: the weight 1e+308 is too small"),
     "no number": ("<s0> = /much/ a | b;", "2:8: expected a weight, found 'much'"),
+    "digit groups": ("<s0> = /1_0/ a | b;", "2:8: expected a weight, found '1_0'"),
     "late weight": ("<s0> = a /2/ | b;", "2:10: a weight belongs at the beginning of an alternative"),
     "open weight": ("<s0> = /2 a | b;", "2:8: a weight stands between two slashes"),
     "slash in a word": ("<s0> = and/or;", "2:11: a weight stands between two slashes"),
@@ -200,6 +201,7 @@ MALFORMED = {
     "import of a rule": ("@import <s0>;", "2:9: expected the name of a file"),
     "missing import": ('@import "none.gram";', r"2:9: "),
     "stray @": ("<s0> = @ a;", "2:8: expected @start, @import or a list file"),
+    "odd list": ('<s0> = a @"a\0b";', "2:10: "),
     "missing list": ('<s0> = a @"none.txt";', "2:10: "),
     "deep brackets": ("<s0> = " + "(" * 100 + "a" + ")" * 100 + ";", "2:68: more than 60 brackets"),
 }  # fmt: skip
@@ -272,6 +274,20 @@ def test_files_that_are_not_utf8_are_named(tmp_path: Path) -> None:
         read_grammar(main)
     with pytest.raises(TextError, match=r"other\.gram: cannot be read"):
         read_grammar(tmp_path / "other.gram")
+
+
+def test_long_chains_of_imports_are_refused(tmp_path: Path) -> None:
+    for i in range(100):
+        (tmp_path / f"f{i}.gram").write_text(f'@import "f{i + 1}.gram";\n<r{i}> = a;')
+    (tmp_path / "f100.gram").write_text("<end> = a;")
+    main = write(tmp_path, main_gram='@start <s0>; <s0> = a; @import "f0.gram";')
+    with pytest.raises(
+        TextError, match=r"f59\.gram:1:9: more than 60 files that import one another"
+    ):
+        read_grammar(main)
+    beside = "".join(f'@import "f{i}.gram"; ' for i in range(99, 40, -1))
+    main = write(tmp_path, main_gram=f"@start <s0>; <s0> = a; {beside}")
+    assert len(read_grammar(main).files) == 61
 
 
 def test_errors_in_imported_files_name_them(tmp_path: Path) -> None:

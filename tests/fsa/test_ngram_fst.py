@@ -384,6 +384,12 @@ def test_backoffs_that_are_no_tree_are_refused() -> None:
     circle = [(0, 1, 9, 0, 0.0), (1, 2, 9, 0, 0.0), (2, 1, 9, 0, 0.0), (1, 1, 3, 3, 0.0)]
     with pytest.raises(GraphError, match="backoff arcs lead in a circle"):
         backoff_stochasticity(Fst.from_list(circle, {0: 0.0}))
+    size = 100_000
+    states = np.arange(size)
+    labels = np.full(size, 9)
+    fst = Fst.from_arcs(states, (states + 1) % size, labels, 0 * labels, 0.0 * labels, 0.0 * labels)
+    with pytest.raises(GraphError, match="backoff arcs lead in a circle"):
+        backoff_stochasticity(fst)
     twice = [(0, 1, 9, 0, 0.0), (1, 0, 9, 0, 0.0), (1, 2, 9, 0, 0.0)]
     with pytest.raises(GraphError, match="state 1: two backoff arcs"):
         backoff_stochasticity(Fst.from_list(twice, {2: 0.0}))

@@ -235,6 +235,8 @@ def edited(line: int, *new: str) -> str:
         (edited(16, "0.25\tbird </s>"), 16, "log probability '0.25' is positive"),
         (edited(17, "-0.4\tthe bird\tnan"), 17, "a backoff weight after 2 word(s), found 'nan'"),
         (edited(17, "-0.4\tthe bird\tinf"), 17, "a backoff weight after 2 word(s), found 'inf'"),
+        (edited(17, "-0.4\tthe bird\t99.5"), 17, "a backoff weight after 2 word(s), found '99.5'"),
+        (edited(12, "-0.6\tbird\t1e308"), 12, "a backoff weight after 1 word(s), found '1e308'"),
         (edited(17, "-0.25\tbird </s>"), 17, "n-gram 'bird </s>': it is there already"),
         (edited(12, "-0.5\tbird"), 12, "n-gram 'bird': it is there already"),
         (edited(12, "-0.5\tw\u3000m"), 12, "cannot be one: "),
@@ -276,6 +278,16 @@ def test_the_line_is_right_after_many_blocks(tmp_path: Path) -> None:
     lines[-50] = "-2.3\tw1 w1"
     path = written(tmp_path / "lm.arpa", "\n".join(lines))
     with pytest.raises(TextError, match=f"lm.arpa:{len(lines) - 49}: n-gram 'w1 w1': it is there"):
+        NgramModel.read_arpa(path)
+
+
+@pytest.mark.parametrize("size", range(1, 80))
+def test_a_word_twice_is_told_whatever_the_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("moe_asr.lm.arpa._BLOCK_BYTES", size)
+    path = written(tmp_path / "lm.arpa", edited(13, "-1.25\tbird"))
+    with pytest.raises(TextError, match="lm.arpa:13: n-gram 'bird': it is there already"):
         NgramModel.read_arpa(path)
 
 

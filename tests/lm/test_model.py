@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,3 +103,23 @@ def test_report_of_a_text() -> None:
     nothing_known = measure_perplexity(model, corpus_of(["x y"]))
     assert math.isnan(nothing_known.perplexity_without_ends)
     assert nothing_known.perplexity > 1.0
+
+
+def arpa_file(path: Path, unk: str, value: str) -> NgramModel:
+    unigrams = f"-99\t<s>\t-99\n-0.3\t</s>\n-0.6\ta\t-99\n{value}\t{unk}\t-99\n"
+    path.write_text(f"\\data\\\nngram 1=4\nngram 2=3\n\n\\1-grams:\n{unigrams}\n\\2-grams:\n"
+                    f"-0.1\t<s> a\n-0.1\ta a\n-0.1\t{unk} a\n\n\\end\\\n")  # fmt: skip
+    return NgramModel.read_arpa(path)
+
+
+def test_unknown_words_by_any_name(tmp_path: Path) -> None:
+    model = arpa_file(tmp_path / "lm.arpa", "<UNK>", "-0.7")
+    report = measure_perplexity(model, corpus_of(["a <UNK> a", "<unk>", "z"]))
+    assert (report.num_words, report.num_oov, report.num_zero_probs) == (5, 3, 3)
+
+
+def test_unknown_words_of_probability_0(tmp_path: Path) -> None:
+    model = arpa_file(tmp_path / "lm.arpa", "<unk>", "-99")
+    report = measure_perplexity(model, corpus_of(["z a"]))
+    assert report.oov_log_prob == -math.inf and report.perplexity_with_oov == math.inf
+    assert "unknown words as <unk> inf" in report.table()
