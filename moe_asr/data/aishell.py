@@ -41,13 +41,16 @@ class Aishell(PublicCorpus):
 
     def locate(self, source: PathLike) -> Path:
         source = Path(source)
-        for folder in (source, source / "aishell", source.parent):
+        folders = [source, source / "aishell"]
+        if source.name == "data_aishell":
+            folders.append(source.parent)
+        for folder in folders:
             if (folder / TRANSCRIPTS).is_file():
                 return folder.resolve()
         what = "it is not there" if source.is_dir() else "there is no such folder"
-        archives = [name for name in ("data_aishell.tgz",) if (source / name).exists()]
-        hint = f" ({archives[0]} is there, but not unpacked)" if archives else ""
-        raise DataError(f"{source}: expected {TRANSCRIPTS} in it; {what}{hint}")
+        if (source / "data_aishell.tgz").exists():
+            what += " (data_aishell.tgz is there, but not unpacked)"
+        raise DataError(f"{source}: expected {TRANSCRIPTS} in it; {what}")
 
     def transcript(self, words: str) -> str:
         return words.replace(" ", "")
@@ -125,13 +128,10 @@ class Aishell(PublicCorpus):
 
         if root not in self._transcripts:
             path = root / TRANSCRIPTS
-            try:
-                content = read_text(path)
-            except ConfigError as error:
-                raise DataError(str(error)) from error
+            lines = _lines(path)
             texts: dict[str, str] = {}
             culprits = []
-            for number, line in enumerate(content.splitlines(), start=1):
+            for number, line in enumerate(lines, start=1):
                 name, *words = line.split() or [""]
                 if _UTTERANCE.fullmatch(name) is None or not words:
                     culprits.append(
@@ -141,7 +141,7 @@ class Aishell(PublicCorpus):
                     culprits.append(f"{path}:{number}: a second line for {name}")
                 texts[name] = text_normalize(" ".join(words))
             raise_for(str(path), culprits)
-            self._transcripts[root] = texts, hashlib.sha256(content.encode()).hexdigest()
+            self._transcripts[root] = texts, hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return self._transcripts[root]
 
 
@@ -155,18 +155,23 @@ def read_lexicon_words(path: PathLike) -> list[str]:
     """
     from lhotse.recipes.aishell import text_normalize
 
-    try:
-        content = read_text(path)
-    except ConfigError as error:
-        raise DataError(str(error)) from error
     words: dict[str, None] = {}
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         fields = line.split()
         if len(fields) < 2:
             raise DataError(f"{path}:{number}: expected 'word phone phone ...', found {line!r}")
         if fields[0] not in _NO_WORDS:
             words[text_normalize(fields[0])] = None
     return list(words)
+
+
+def _lines(path: PathLike) -> list[str]:
+    """The lines of a text file, as lhotse divides it; `DataError` if it cannot be read."""
+    try:
+        lines = read_text(path).split("\n")
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _packed_speakers(waves: Path) -> list[str]:

@@ -85,7 +85,8 @@ class LibriSpeech(PublicCorpus):
         path = root / CHAPTERS
         if not path.is_file():
             return []
-        rows = [line.split("|") for line in read_text(path).splitlines() if line[:1] != ";"]
+        content = path.read_text(encoding="utf-8", errors="replace")  # titles are of no interest
+        rows = [line.split("|") for line in content.splitlines() if line[:1] != ";"]
         names = [
             f"{part}/{row[1].strip()}/{row[0].strip()}"
             for row in rows

@@ -88,6 +88,20 @@ def test_cuts_are_the_utterances_on_disk(
         assert table["train"][3] == "1"  # the recording without a transcript
 
 
+def test_where_a_corpus_is_looked_for(mocks: dict[str, Path], tmp_path: Path) -> None:
+    libri, aishell = make_corpus("librispeech"), make_corpus("aishell")
+    root = mocks["librispeech"] / "LibriSpeech"
+    assert libri.locate(root) == libri.locate(root.parent) == root
+    root = mocks["aishell"]
+    assert aishell.locate(root) == aishell.locate(root / "data_aishell") == root
+    for corpus, wrong in ((libri, root), (aishell, root / "data_aishel"), (aishell, tmp_path)):
+        with pytest.raises(DataError, match=f"{wrong}: expected .* there"):
+            corpus.locate(wrong)
+    (tmp_path / "data_aishell.tgz").touch()
+    with pytest.raises(DataError, match="data_aishell.tgz is there, but not unpacked"):
+        aishell.locate(tmp_path)
+
+
 def test_duration_limits_count_and_spare_the_test_parts(
     mocks: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
