@@ -25,10 +25,11 @@ from moe_asr.data.manifests import write_cuts
 from moe_asr.data.spoken_files import OrderedPool, Record, valid_records, write_utterances
 from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions, SpokenPlan
 from moe_asr.data.voices import UNSEEN_ACCENTS, voices_of
-from moe_asr.errors import DataError
+from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import PathLike, read_json, write_json
 
 STAMP_NAME = "spoken_corpus.json"
+_STAMP_VERSION = 2  # of its layout
 _FORMAT_VERSION = 1  # part of the key: raise it when the same options would give other audio
 
 
@@ -68,8 +69,8 @@ def make_spoken_corpus(
     folders = {split: folder / "audio" / f"{split}-{_key(plan, split)}" for split in SPLITS}
     kept = {split: valid_records(folders[split]) for split in SPLITS}
     stamp_path = folder / STAMP_NAME
-    stamp = read_json(stamp_path) if stamp_path.is_file() else None
-    if isinstance(stamp, dict) and stamp.get("options") == to_dict(options):
+    stamp = _read_stamp(stamp_path)
+    if stamp and stamp["options"] == to_dict(options):
         if all(_is_complete(stamp["splits"][s], folders[s], kept[s], folder, s) for s in SPLITS):
             return stamp
     stamp_path.unlink(missing_ok=True)
@@ -92,9 +93,19 @@ def make_spoken_corpus(
     for split in SPLITS:
         content = manifest_path(folder, split).read_bytes()
         counts[split]["manifest_checksum"] = zlib.crc32(content)
-    stamp = {"options": to_dict(options), "splits": counts}
+    stamp = {"version": _STAMP_VERSION, "options": to_dict(options), "splits": counts}
     write_json(stamp_path, stamp)
     return stamp
+
+
+def _read_stamp(path: Path) -> dict[str, Any] | None:
+    """The stamp; None if there is none, or it is damaged or of another version."""
+    try:
+        stamp = read_json(path)
+    except ConfigError:
+        return None
+    same = isinstance(stamp, dict) and stamp.get("version") == _STAMP_VERSION
+    return stamp if same else None
 
 
 def _key(plan: SpokenPlan, split: str) -> str:

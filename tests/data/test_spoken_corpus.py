@@ -251,6 +251,17 @@ def test_a_damaged_manifest_is_written_again(made, copy):
     assert contents(copy) == expected and times(copy) == kept
 
 
+@pytest.mark.parametrize(
+    "content", ["", '{"splits": {"tr', "[1]", '{"version": 1}']
+)
+def test_a_damaged_stamp_is_written_again(made, copy, content):
+    expected, kept = contents(copy), times(copy)
+    (copy / STAMP_NAME).write_text(content)
+    stamp = remake(copy)
+    assert contents(copy) == expected and times(copy) == kept
+    assert json.loads((copy / STAMP_NAME).read_text()) == stamp
+
+
 def test_other_hours_keep_the_files_that_are_there(made, copy):
     kept = times(copy)
     longer = dataclasses.replace(OPTIONS, dev_hours=3 * OPTIONS.dev_hours)
