@@ -98,7 +98,12 @@ class LangDir:
             raise ConfigError(f"{path}: no such directory; lang/prepare_lang.py makes one")
         if verify:
             provenance.verify(path)
-        probabilities = bool(provenance.recorded_settings(path, STEP)["probabilities"])
+        probabilities = provenance.recorded_settings(path, STEP).get("probabilities")
+        if not isinstance(probabilities, bool):
+            raise ConfigError(
+                f"{path / provenance.PROVENANCE_FILE}: step '{STEP}': probabilities is "
+                f"{probabilities!r}; expected true or false"
+            )
         tokenizer = load_tokenizer(path / TOKENIZER_DIR)
         tokens = tokenizer.tokens
         lexicon = Lexicon.read(path / LEXICON, probabilities, tokens)

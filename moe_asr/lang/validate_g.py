@@ -69,13 +69,14 @@ def check_g(found: Findings, graph: Path, words: SymbolTable) -> LoadedG | None:
     arcs(again, "another arc of the state has the same label")
     if has_cycle(fst.src[passes], fst.dst[passes], fst.num_states):
         found.error(f"{path}: backoff arcs ({BACKOFF}) lead in a circle")
-    useless = ~_on_a_path(fst)
-    found.errors(
-        np.flatnonzero(useless),
-        lambda state: f"{path}: state {state} is on no path from the start to a final state",
-    )
-    if useless.all() or not fst.num_arcs:
+    useful = _on_a_path(fst)
+    if not useful[0] or not fst.num_arcs:
         found.error(f"{path}: empty: it accepts no word")
+    else:
+        found.errors(
+            np.flatnonzero(~useful),
+            lambda state: f"{path}: state {state} is on no path from the start to a final state",
+        )
     if not found.num_errors:
         check_grammar(fst, words)  # what build_graph.py asks of it
     found.note(f"{fst.num_states:,} states, {fst.num_arcs:,} arcs, {int(passes.sum()):,} backoffs")

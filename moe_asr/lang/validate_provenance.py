@@ -33,6 +33,9 @@ def check_lang_provenance(found: Findings, lang: Path, allow_missing: bool) -> b
     _check_names(found, lang, STEP, "input", wanted[-2:], record["inputs"])
     _check_one_of(found, lang, STEP, ["words", "lexicon"], record["inputs"])
     _check_inputs(found, lang, [STEP], [lang])
+    for name, digest in record["outputs"].items():
+        if name in record["inputs"] and record["inputs"][name]["sha256"] != digest:
+            found.error(f"{lang / name}: is not the same file as {record['inputs'][name]['path']}")
     found.note(f"{len(record['inputs'])} inputs, {len(record['outputs'])} outputs")
     flag = record["settings"].get("probabilities")
     if isinstance(flag, bool):
@@ -44,22 +47,16 @@ def check_lang_provenance(found: Findings, lang: Path, allow_missing: bool) -> b
 
 def check_graph_provenance(found: Findings, graph: Path, lang: Path, allow_missing: bool) -> bool:
     """As `check_lang_provenance`, of G and the graphs; and what they were made from is this directory."""
-    steps = []
-    try:
-        record = provenance.recorded_step(graph, G_STEP)
-        steps.append(G_STEP)
-        _check_names(found, graph, G_STEP, "output", [G_FILE], record["outputs"])
-        _check_one_of(found, graph, G_STEP, ["arpa", "grammar"], record["inputs"])
-        _check_lang_inputs(found, graph, G_STEP, lang, {"words": WORDS})
-    except StaleError:
-        found.warn(f"{graph}: no record of step '{G_STEP}': what G was made from is not known")
+    record = provenance.recorded_step(graph, G_STEP)
+    _check_names(found, graph, G_STEP, "output", [G_FILE], record["outputs"])
+    _check_one_of(found, graph, G_STEP, ["arpa", "grammar"], record["inputs"])
+    _check_lang_inputs(found, graph, G_STEP, lang, {"words": WORDS})
     record = provenance.recorded_step(graph, GRAPH_STEP)
-    steps.append(GRAPH_STEP)
     _check_names(found, graph, GRAPH_STEP, "output", [LG_FILE, HLG_FILE], record["outputs"])
     _check_names(found, graph, GRAPH_STEP, "input", ["G"], record["inputs"])
     _check_lang_inputs(found, graph, GRAPH_STEP, lang, _GRAPH_INPUTS)
-    _check_stale(found, graph, steps, allow_missing)
-    _check_inputs(found, graph, steps, [lang, graph])
+    _check_stale(found, graph, [G_STEP, GRAPH_STEP], allow_missing)
+    _check_inputs(found, graph, [G_STEP, GRAPH_STEP], [lang, graph])
     found.note(f"made from {lang}")
     return True
 

@@ -131,14 +131,20 @@ class Report:
         """The names of the checks that failed."""
         return [result.name for result in self.results if result.status == "failed"]
 
-    def errors(self) -> list[str]:
-        """The messages of all errors that were kept."""
+    def errors(self, name: str | None = None) -> list[str]:
+        """The messages of all errors that were kept; with ``name``, those of the checks of that name."""
         return [
             finding.message
             for result in self.results
+            if name is None or result.name == name
             for finding in result.findings
             if finding.severity == "error"
         ]
+
+    def text(self) -> str:
+        """All lines, a line of counts last."""
+        lines = [line for result in self.results for line in result.lines()]
+        return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:
         """One line."""

@@ -13,7 +13,7 @@ from moe_asr.errors import TextError
 from moe_asr.fsa.accept import Spelling
 from moe_asr.lang.validate_files import is_spelled_by_tokenizer
 from moe_asr.lang.validate_report import Findings, Skipped
-from moe_asr.text.cjk import WordSplitter
+from moe_asr.text.cjk import WordSplitter, space_cjk
 from moe_asr.text.lexicon import Lexicon, is_reserved
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import Tokenizer
@@ -135,16 +135,19 @@ def check_spelling(
     from_tokenizer = is_spelled_by_tokenizer(lang)
     spelled = []
     for sentence in statistics.sample:
-        tokens = tuple(tokenizer.encode(sentence.text))
-        if is_spelled(spellings, sentence.words, tokens):
-            spelled.append((sentence, tokens))
+        # a text for language models may have spaces between words that transcripts have not
+        texts = dict.fromkeys((sentence.text, space_cjk(sentence.text)))
+        ways = [tuple(tokenizer.encode(written)) for written in texts]
+        good = [tokens for tokens in ways if is_spelled(spellings, sentence.words, tokens)]
+        if good:
+            spelled.append((sentence, good[0]))
             continue
-        shown = " ".join(tokenizer.tokens.symbol(token) for token in tokens)
-        said = f"{sentence.place}: the tokenizer spells '{sentence.text}' as {shown}, the lexicon does not"
+        shown = " ".join(tokenizer.tokens.symbol(token) for token in ways[-1])
+        said = f"the tokenizer spells '{sentence.text}' as {shown}, the lexicon does not"
         if from_tokenizer:
-            found.error(said)
+            found.error(f"{sentence.place}: {said}")
         else:
-            found.warn(said)
+            found.warn(f"{sentence.place}: {said}")
     found.note(f"{len(spelled):,} of {len(statistics.sample):,} sentences")
     return spelled
 
