@@ -171,6 +171,16 @@ def inputs_of(path: PathLike) -> dict[str, Path]:
     return {}
 
 
+def recorded_step(directory: PathLike, step: str) -> dict[str, Any]:
+    """All that is on record of a step: its command, version, settings, inputs and outputs.
+
+    Raises:
+        StaleError: if it was never done.
+        ConfigError: if ``provenance.json`` is damaged.
+    """
+    return _record(Path(directory), step)
+
+
 def recorded_settings(directory: PathLike, step: str) -> dict[str, Any]:
     """The settings that a step was last done with; `StaleError` if it was never done."""
     return dict(_record(Path(directory), step)["settings"])

@@ -186,7 +186,7 @@ class Lexicon:
             if "\r" in line:  # else a file with such ends of lines would be one word
                 raise TextError(f"{path}:{number}: a carriage return within the line: {line!r}")
             try:
-                entry = _parse_line(line.split(), probabilities)
+                entry = parse_lexicon_line(line.split(), probabilities)
                 if known is not None and tokens is not None:
                     _check_tokens(entry, known, tokens.source)
             except TextError as error:
@@ -294,7 +294,8 @@ def _probability(entry: Pronunciation) -> str:
     return repr(probability)
 
 
-def _parse_line(fields: list[str], probabilities: bool) -> Pronunciation:
+def parse_lexicon_line(fields: list[str], probabilities: bool) -> Pronunciation:
+    """The entry of a line of a lexicon file, split at whitespace; TextError if it is none."""
     word, rest, log_prob = fields[0], fields[1:], 0.0
     if probabilities:
         decimal = rest and _DECIMAL.fullmatch(rest[0])
