@@ -19,7 +19,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--lang", type=Path, required=True, help="language directory")
     parser.add_argument(
-        "--graph", type=Path, nargs="+", default=[], help="directories of G, LG and HLG"
+        "--graph",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="directories of G, LG and HLG",
     )
     parser.add_argument("--text", type=Path, help="the LM's text, one sentence a line; or .gz")
     outputs = parser.add_mutually_exclusive_group()

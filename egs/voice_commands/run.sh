@@ -101,7 +101,7 @@ if runs 3; then
       lang build_graph --lang "$(lang_dir "$unit")" --graph "$(graph_dir "$unit" "$name")"
     done
     lang validate_lang --lang "$(lang_dir "$unit")" --text "$text/test.txt" \
-      --graph "$(graph_dir "$unit" 3gram)" --graph "$(graph_dir "$unit" grammar)" \
+      --graph "$(graph_dir "$unit" 3gram)" "$(graph_dir "$unit" grammar)" \
       --tokenizer "$(units_dir "$unit")" --num-sentences "$validation_sentences"
   done
 fi

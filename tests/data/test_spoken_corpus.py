@@ -251,9 +251,7 @@ def test_a_damaged_manifest_is_written_again(made, copy):
     assert contents(copy) == expected and times(copy) == kept
 
 
-@pytest.mark.parametrize(
-    "content", ["", '{"splits": {"tr', "[1]", '{"version": 1}']
-)
+@pytest.mark.parametrize("content", ["", '{"splits": {"tr', "[1]", '{"version": 1}'])
 def test_a_damaged_stamp_is_written_again(made, copy, content):
     expected, kept = contents(copy), times(copy)
     (copy / STAMP_NAME).write_text(content)

@@ -25,7 +25,9 @@ def random_acceptor(rng: np.random.RandomState) -> Fst:
         if rng.random_sample() < 0.6
     ]
     finals = {state: -float(rng.randint(3)) for state in range(num_states) if rng.randint(2)}
-    return Fst.from_list([*arcs, (num_states, 0, 1, 1, 0.0)], finals)  # the last state is unreachable
+    return Fst.from_list(
+        [*arcs, (num_states, 0, 1, 1, 0.0)], finals
+    )  # the last state is unreachable
 
 
 def unfolded(fst: Fst, depth: int) -> dict[tuple[int, ...], tuple[float, float]]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables read better a case a line)
 """Every file of a language directory and of its graphs, and every input, is damaged in turn: nothing passes.
 
 Each case is tried twice: as it is, when the hashes on record give it away and the next step refuses it (or makes

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables read better a case a line)
 """Language directories with graphs, as the scripts make them: what validation is tried on."""
 
 import json
@@ -147,7 +148,9 @@ def build_chinese(folder: Path) -> Workplace:
     place.write("raw", CHINESE)
     place.write("words", CHINESE_WORDS)
     split_text(place / "text", place / "raw", place / "words", report=place.said.append)
-    (place / "g.gram").write_text("@start <a>;\n<a> = 打开 [北京 的] 灯 | 关 灯;\n", encoding="utf-8")
+    (place / "g.gram").write_text(
+        "@start <a>;\n<a> = 打开 [北京 的] 灯 | 关 灯;\n", encoding="utf-8"
+    )
     place.make_units(kind="char", text=place / "raw")
     place.make_lang()
     place.train(3, "words")
