@@ -238,11 +238,18 @@ def _determinize(grammar: Grammar, expansion: _Expansion, max_arcs: int) -> Prob
             if twins is None:
                 return determinize(automaton, closure, max_arcs)
     except TooLargeError as error:
-        raise error_at(at, f"<{grammar.start}> is too large: {error}") from error
+        hint = ""
+        if expansion.loops:
+            hint = (
+                "; repetitions without bound that meet on the same words, as in a+ a+, need bounds"
+            )
+        raise error_at(at, f"<{grammar.start}> is too large: {error}{hint}") from error
     one, other = (expansion.loops.get(state, at) for state in twins)
+    what = f"this repetition and that at {other}"
+    if one == other:
+        what = "two passes through this repetition"
     raise error_at(
         one,
-        f"this repetition and that at {other} can take the same words, with different probabilities, "
-        "and no bounded memory can tell which of them goes on: bound them as in {1,9}, or let them begin "
-        "with different words",
+        f"{what} can take the same words, with different probabilities, and no bounded memory can tell "
+        "which of the two goes on: bound them as in {1,9}, or let them begin with different words",
     ) from None

@@ -83,10 +83,11 @@ class EpsilonClosure:
 
     Probabilities of all epsilon paths are added up. Cycles of epsilons are removed once, by Gaussian
     elimination of the equations ``row(p) = itself + sum of probability * row(destination)`` along a
-    depth-first search; what is left has no cycles and is followed for each distribution.
+    depth-first search: where a row would lead to a state on a cycle that was left before, that state's own
+    row takes its place. What is left has no cycles and is followed for each distribution.
 
     Args:
-        max_entries: of the rows of states on cycles, which may become dense.
+        max_entries: of rows that have grown so; they may become dense.
 
     Raises:
         TooLargeError: if there are more than ``max_entries``.
@@ -95,10 +96,9 @@ class EpsilonClosure:
     def __init__(self, automaton: ProbabilisticAutomaton, max_entries: int) -> None:
         # in a row, a key k >= 0 is state k, where one stays; k < 0 is state ~k, whose row follows
         self._rows: dict[int, Row] = {}
-        self._rank: dict[
-            int, int
-        ] = {}  # a row leads to lower ranks, but for what cycles brought in
-        on_cycle: dict[int, list[int]] = {}  # keys of states that were not finished
+        # rows mostly lead to lower ranks, so states are followed in descending order
+        self._rank: dict[int, int] = {}
+        on_cycle: set[int] = set()  # their rows led to states that were not left yet
         entries = 0
         for root in range(automaton.num_states):
             if not automaton.epsilons[root] or root in self._rows:
@@ -116,14 +116,12 @@ class EpsilonClosure:
                 turns = -math.log(-math.expm1(loop))
                 self._rows[state] = {key: value + turns for key, value in row.items()}
                 self._rank[state] = len(self._rank)
-                unfinished = [key for key in row if key < 0 and ~key not in self._rows]
-                if unfinished:
-                    on_cycle[state] = unfinished
+                if any(key < 0 and ~key not in self._rows for key in row):
+                    on_cycle.add(state)
+                if len(row) > len(automaton.epsilons[state]) + 1:
                     entries += len(row)
                 if entries > max_entries:
                     raise TooLargeError(f"more than {max_entries:,} ways through optional parts")
-        for state in reversed(on_cycle):  # what was not finished then is now
-            self._substitute(self._rows[state], on_cycle[state])
 
     def _substitute(self, row: Row, keys: list[int]) -> None:
         for key in keys:
