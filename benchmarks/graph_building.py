@@ -42,6 +42,7 @@ def build(inputs: BigInputs, builder: str, limit: int) -> tuple[dict[str, float]
     print(format_steps(steps))
     figures = {
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(sum(step.cpu_seconds for step in steps), 2),
         "peak_mb": max(step.peak_bytes or 0 for step in steps) >> 20,
         "hlg_states": steps[-1].num_states,
         "hlg_arcs": steps[-1].num_arcs,

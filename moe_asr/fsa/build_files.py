@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +192,7 @@ class _Watch:
 
     def _end(self, step: BuildStep) -> None:
         if step.peak_bytes is None and self._peak:
-            step = BuildStep(
-                step.name, step.num_states, step.num_arcs, step.seconds, self._peak, None
-            )
+            step = replace(step, peak_bytes=self._peak)
         self._steps.append(step)
         if self._report is not None:
             self._report(step)

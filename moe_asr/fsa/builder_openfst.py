@@ -16,8 +16,8 @@ _DELTA = 1e-5
 class OpenFstBuilder(GraphBuilder):
     """OpenFst's composition and Kaldi's ``fstdeterminizestar``; H is composed by our own code.
 
-    On a graph of 2.9 million arcs OpenFst's own composition with H, once its result is in arrays again,
-    takes four times as long.
+    On a graph of 2.9 million arcs OpenFst's own composition with H, in and out of arrays, takes three times
+    as long and gives 8 % more arcs, as it has to carry several words of an arc as epsilons.
 
     Raises:
         MissingDependencyError: if there is no kaldifst.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, process_time
 
 from moe_asr.fsa.memory import PeakMeter, format_memory
 
@@ -16,6 +16,7 @@ class BuildStep:
         name: for instance ``det(L o G)``.
         num_states, num_arcs: of what it made; a final state of k2's form is counted.
         seconds: wall time.
+        cpu_seconds: of the process, all threads together.
         peak_bytes: the most memory that the process had while the step ran; None where that is not known.
         growth_bytes: how much of it was more than the process had when the step began.
     """
@@ -24,6 +25,7 @@ class BuildStep:
     num_states: int
     num_arcs: int
     seconds: float
+    cpu_seconds: float
     peak_bytes: int | None = None
     growth_bytes: int | None = None
 
@@ -55,10 +57,12 @@ class StepRecorder:
             self.on_begin(name)
         made = Made()
         meter = PeakMeter()
-        start = perf_counter()
+        start, cpu_start = perf_counter(), process_time()
         yield made
-        seconds = perf_counter() - start
-        done = BuildStep(name, *made.size, seconds, meter.peak_bytes(), meter.growth_bytes())
+        seconds, cpu_seconds = perf_counter() - start, process_time() - cpu_start
+        done = BuildStep(
+            name, *made.size, seconds, cpu_seconds, meter.peak_bytes(), meter.growth_bytes()
+        )
         self.steps.append(done)
         if self.on_end is not None:
             self.on_end(done)
@@ -66,7 +70,7 @@ class StepRecorder:
 
 def format_steps(steps: Sequence[BuildStep]) -> str:
     """A table of the steps, with their sums: lines without the last newline."""
-    rows = [("graph", "states", "arcs", "seconds", "grew by", "peak")]
+    rows = [("graph", "states", "arcs", "seconds", "CPU", "grew by", "peak")]
     for step in steps:
         rows.append(
             (
@@ -74,15 +78,17 @@ def format_steps(steps: Sequence[BuildStep]) -> str:
                 f"{step.num_states:,}",
                 f"{step.num_arcs:,}",
                 f"{step.seconds:.2f}",
+                f"{step.cpu_seconds:.2f}",
                 format_memory(step.growth_bytes),
                 format_memory(step.peak_bytes),
             )
         )
     peaks = [step.peak_bytes for step in steps if step.peak_bytes is not None]
     seconds = sum(step.seconds for step in steps)
+    cpu_seconds = sum(step.cpu_seconds for step in steps)
     highest = format_memory(max(peaks)) if peaks else "-"
-    rows.append(("in all", "", "", f"{seconds:.2f}", "", highest))
+    rows.append(("in all", "", "", f"{seconds:.2f}", f"{cpu_seconds:.2f}", "", highest))
     return "\n".join(
-        f"{name:<14}{states:>12}{arcs:>13}{seconds:>9}{growth:>10}{peak:>10}"
-        for name, states, arcs, seconds, growth, peak in rows
+        f"{name:<14}{states:>12}{arcs:>13}{wall:>9}{cpu:>9}{growth:>10}{peak:>10}"
+        for name, states, arcs, wall, cpu, growth, peak in rows
     )
