@@ -12,7 +12,7 @@ import numpy as np
 from moe_asr.errors import GraphError, MissingDependencyError, TextError
 from moe_asr.files import PathLike
 from moe_asr.fsa.fst import Fst
-from moe_asr.fsa.lexicon import BACKOFF, EPSILON
+from moe_asr.text.lexicon import BACKOFF, EPSILON
 from moe_asr.fsa.openfst import read_openfst
 from moe_asr.lm.arpa import read_arpa, write_arpa
 from moe_asr.lm.model import BOS, EOS, NgramModel
