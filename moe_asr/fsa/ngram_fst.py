@@ -12,10 +12,10 @@ import numpy as np
 from moe_asr.errors import GraphError, MissingDependencyError, TextError
 from moe_asr.files import PathLike
 from moe_asr.fsa.fst import Fst
-from moe_asr.text.lexicon import BACKOFF, EPSILON
 from moe_asr.fsa.openfst import read_openfst
 from moe_asr.lm.arpa import read_arpa, write_arpa
 from moe_asr.lm.model import BOS, EOS, NgramModel
+from moe_asr.text.lexicon import BACKOFF, EPSILON
 from moe_asr.text.symbol_table import SymbolTable
 from moe_asr.text.tokenizer import SPECIAL_TOKENS
 
