@@ -37,7 +37,7 @@ def main() -> int:
         ("seed", int, "of the sampling"),
         ("max-oov-rate", float, "of the text's words, 0 to 1"),
         ("max-excess", float, "how far above 1 probabilities after a history may sum"),
-        ("max-deficit", float, "how far below 1, for words outside the lexicon"),
+        ("max-deficit", float, "how far below 1 on average, for words outside the lexicon"),
         ("max-findings", int, "shown of each check"),
     ):
         value = getattr(default, name.replace("-", "_"))

@@ -35,7 +35,7 @@ class ValidationOptions:
         seed: of the sampling.
         max_oov_rate: highest share of the text's words that are not in the lexicon, 0 to 1.
         max_excess: how far above 1 the probabilities after a history of an n-gram G may sum.
-        max_deficit: how far below 1, for the words that the LM has and the lexicon has not, ``<unk>`` too.
+        max_deficit: how far below 1 on average, for the words that the LM has and the lexicon has not.
         rebuild: whether LG is built again and compared; None: where G is small (`graphs.REBUILD_ARCS`).
         allow_missing_inputs: only warn of inputs that are not there any more, as on another machine.
         max_findings: how many errors of a check are kept.
@@ -52,7 +52,7 @@ class ValidationOptions:
     seed: int = 0
     max_oov_rate: float = 0.05
     max_excess: float = 1e-3
-    max_deficit: float = 0.3
+    max_deficit: float = 0.1
     rebuild: bool | None = None
     allow_missing_inputs: bool = False
     max_findings: int = 10

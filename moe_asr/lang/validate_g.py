@@ -20,6 +20,7 @@ from moe_asr.text.tokenizer import UNK
 
 GRAMMAR_DEVIATION = 1e-3  # of a grammar's state, whose probabilities sum to 1 but for float32
 _SHOWN = 5
+_MAX_STEPS, _NEGLIGIBLE = 1000, 1e-6  # of the sums over random sentences
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,17 @@ def check_g_probabilities(
     """What leaves each state sums to 1, within bounds; see `backoff_stochasticity` for what is summed.
 
     Args:
-        g: of a grammar, the bounds are `GRAMMAR_DEVIATION`.
-        max_excess: how far above 1 a sum may be: such a model is no model.
-        max_deficit: how far below: what words outside the lexicon have.
+        g: of a grammar, each state's sum may be off by `GRAMMAR_DEVIATION`; else the bounds are:
+        max_excess: how far above 1 the sum of any state may be: such a model is none.
+        max_deficit: how far below 1 sums may be on average, see `mean_deficit`.
     """
     from moe_asr.fsa.ngram_fst import backoff_stochasticity
 
-    if g.is_grammar:
-        max_excess = max_deficit = GRAMMAR_DEVIATION
+    path = graph / G_FILE
     with np.errstate(over="ignore"):
         total = np.exp(backoff_stochasticity(g.fst))
-    path = graph / G_FILE
-    low, high = 1.0 - max_deficit, 1.0 + max_excess
+    low = 1.0 - GRAMMAR_DEVIATION if g.is_grammar else 0.0
+    high = 1.0 + (GRAMMAR_DEVIATION if g.is_grammar else max_excess)
     found.errors(
         np.flatnonzero((total < low) | (total > high)),
         lambda state: (
@@ -125,8 +125,45 @@ def check_g_probabilities(
             f"{low:g} to {high:g}"
         ),
     )
-    found.note(f"sums from {total.min():.5f} to {total.max():.5f}")
+    deficit = mean_deficit(g.fst, total)
+    if deficit > max_deficit:
+        found.error(
+            f"{path}: {100 * deficit:.2f} % of the probability is for words that are not in G, expected at "
+            f"most {100 * max_deficit:g} %"
+        )
+    found.note(
+        f"sums from {total.min():.5f} to {total.max():.5f}, on average {100 * deficit:.2f} % below 1"
+    )
     return True
+
+
+def mean_deficit(fst: Fst, total: np.ndarray) -> float:
+    """How far below 1 sums of probabilities are where sentences come by: the share of words that G lacks.
+
+    States are weighed by how often random sentences reach them by a word, `sample_paths` drawing those.
+
+    Args:
+        fst: a connected G.
+        total: (S,) the sums.
+    """
+    from scipy.sparse import csr_matrix
+
+    out = np.bincount(fst.src, np.exp(fst.score.astype(np.float64)), fst.num_states)
+    share = np.exp(fst.score.astype(np.float64)) / (out + np.exp(fst.final_score))[fst.src]
+    shape = (fst.num_states, fst.num_states)
+    step = csr_matrix((share, (fst.dst, fst.src)), shape=shape)
+    flow = np.zeros(fst.num_states)
+    flow[0] = 1.0
+    visits = flow.copy()
+    for _ in range(_MAX_STEPS):
+        flow = step @ flow
+        visits += flow
+        if flow.sum() < _NEGLIGIBLE * visits.sum():
+            break
+    spoken = fst.olabel != 0
+    weight = np.bincount(fst.dst[spoken], (visits[fst.src] * share)[spoken], fst.num_states)
+    weight[0] += 1.0
+    return float(weight @ np.maximum(1.0 - total, 0.0) / weight.sum())
 
 
 def check_g_source(found: Findings, graph: Path, g: LoadedG, words: SymbolTable) -> bool:

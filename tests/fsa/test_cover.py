@@ -24,15 +24,15 @@ def paths(fst: Fst, longest: int) -> list[list[int]]:
 def test_every_arc_is_on_a_shortest_path() -> None:
     rng = np.random.RandomState(0)
     tried = 0
-    for _ in range(60):
-        num_states, num_arcs = rng.randint(1, 5), rng.randint(1, 8)
+    for _ in range(200):
+        num_states, num_arcs = rng.randint(1, 4), rng.randint(1, 6)
         src, dst = rng.randint(num_states, size=(2, num_arcs))
         label = rng.randint(0, 4, num_arcs)
         final = np.where(rng.randint(3, size=num_states), -np.inf, 0.0)
         fst = Fst.from_arcs(src, dst, label, label, np.zeros(num_arcs), final).connect()
         sentences = list(sentences_through(fst, np.arange(fst.num_arcs)))
         assert len(sentences) == fst.num_arcs
-        accepted = paths(fst, 8)
+        accepted = paths(fst, 5)  # two to the arc, it, two from there
         for arc, sentence in enumerate(sentences):
             over = [path for path in accepted if arc in path]
             shortest = min(map(len, over))
