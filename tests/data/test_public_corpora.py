@@ -116,6 +116,8 @@ def test_duration_limits_count_and_spare_the_test_parts(
     assert read_json(tmp_path / "report_test.json")["kept"] == 2
     with pytest.raises(ConfigError, match="not a range of durations: 3.0 to 2.0 s"):
         DurationLimits(3.0, 2.0)
+    with pytest.raises(ConfigError, match="not a range of durations: 1.0 to inf s"):
+        DurationLimits(1.0, float("inf"))
     assert prepare("aishell", mocks["aishell"], tmp_path, "--min-seconds", "19") == 2
     assert "part train has no utterance of 19.0 to 20.0 s" in capsys.readouterr().err
 
