@@ -9,7 +9,7 @@
 #   --exp DIR               where everything is written (default: exp/voice_commands)
 #   --minutes M             minutes of training for each system (default: 45; with --demo 15)
 #
-# Every stage keeps what is up to date and makes the rest again.
+# What is up to date is not done again, but for decoding; a training that was cut is continued.
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
@@ -40,7 +40,7 @@ case $size in
     hours=(2.1 0.15 0.25)
     ;;
   tiny)
-    work=$exp/tiny minutes=${minutes:-0.2} bpe_size=60
+    work=$exp/tiny minutes=${minutes:-0.2}
     lm_sentences=3000 sentences=(3000 8 8) hours=(0.02 0.004 0.004) validation_sentences=20
     overrides=(--set model.preset=tiny --set train.max_steps=20 --set train.valid_interval=10
       --set train.checkpoint_interval=10 --set data.num_workers=0)

@@ -79,9 +79,15 @@ class Aishell(PublicCorpus):
             speakers, desc=part, unit="speaker", disable=None if progress else True
         ):
             audio = _wave_files(speaker)
+            for other in self.parts:
+                if other != part and (root / WAVES / other / speaker.name).is_dir():
+                    culprits.append(f"{speaker}: {other}/ has the same speaker")
             for name, status in audio.items():
                 listing.files.append(file_line(speaker / f"{name}.wav", root, status))
-                if status.st_size == 0:
+                match = _UTTERANCE.fullmatch(name)
+                if match is not None and match[1] != speaker.name:
+                    culprits.append(f"{speaker / name}.wav: expected it in a folder {match[1]}")
+                elif status.st_size == 0:
                     culprits.append(f"{speaker / name}.wav: empty file")
                 elif name not in texts:
                     listing.without_transcript += 1

@@ -7,6 +7,7 @@ lhotse makes of it must be the same utterances.
 
 import importlib
 import logging
+import math
 import os
 import random
 from abc import ABC, abstractmethod
@@ -48,7 +49,7 @@ class DurationLimits:
     max_seconds: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_seconds < self.max_seconds:
+        if not 0 <= self.min_seconds < self.max_seconds < math.inf:
             raise ConfigError(
                 f"not a range of durations: {self.min_seconds} to {self.max_seconds} s"
             )

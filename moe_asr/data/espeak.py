@@ -1,6 +1,7 @@
 """Text to speech by espeak-ng, through ctypes, from the wheel ``espeakng-loader``."""
 
 import ctypes
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +67,8 @@ class EspeakSynthesizer:
 
     Raises:
         MissingDependencyError: if the wheel is not installed.
-        DataError: if the engine does not start or the voice is unknown.
+        DataError: if the engine does not start; by its methods, if a voice or its variant is unknown, or
+            a text has a null character.
     """
 
     def __init__(self) -> None:
@@ -142,15 +144,22 @@ class EspeakSynthesizer:
         A word has an event only where it begins a stretch of phonemes of its own: espeak-ng speaks
         some pairs (``in the``) as one. See `moe_asr.data.word_times`.
         """
+        encoded = _encoded(text)
         self._set_voice(voice)
         parameters = {_RATE: rate, _VOLUME: volume, _PITCH: pitch, _RANGE: pitch_range}
         for parameter, value in parameters.items():
             self._library.espeak_SetParameter(parameter, value, 0)
         self._chunks.clear()
         self._events.clear()
-        encoded = text.encode() + b"\0"
         status = self._library.espeak_Synth(
-            encoded, len(encoded), 0, _POSITION_CHARACTER, 0, _CHARACTERS_UTF8, None, None
+            encoded + b"\0",
+            len(encoded) + 1,
+            0,
+            _POSITION_CHARACTER,
+            0,
+            _CHARACTERS_UTF8,
+            None,
+            None,
         )
         if status != 0 or not self._chunks:
             raise DataError(f"espeak-ng failed on '{text}' with voice '{voice}' (status {status})")
@@ -165,7 +174,7 @@ class EspeakSynthesizer:
         """
         self._set_voice(voice)
         mode = ord(_SEPARATOR) << 8 | (_PHONEMES_IPA if ipa else 0)
-        buffer = ctypes.create_string_buffer(text.encode())
+        buffer = ctypes.create_string_buffer(_encoded(text))
         position = ctypes.c_void_p(ctypes.addressof(buffer))
         names: list[str] = []
         while position.value is not None:
@@ -178,7 +187,10 @@ class EspeakSynthesizer:
 
     def _set_voice(self, voice: str) -> None:
         if voice != self._voice:
-            if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            _, plus, variant = voice.partition("+")
+            known = not plus or (Path(_data_path(), "voices", "!v") / variant).is_file()
+            # of a variant that it does not know espeak-ng says nothing, and speaks without
+            if not known or self._library.espeak_SetVoiceByName(voice.encode()) != 0:
                 raise DataError(f"espeak-ng has no voice '{voice}'")
             self._voice = voice
 
@@ -205,6 +217,12 @@ def espeak_version() -> str:
     """
     library = _load_library()
     return library.espeak_Info(None).decode()
+
+
+def _encoded(text: str) -> bytes:
+    if "\0" in text:
+        raise DataError(f"espeak-ng would stop at the null character of {text!r}")
+    return text.encode()
 
 
 def _data_path() -> str:

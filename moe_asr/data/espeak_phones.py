@@ -91,18 +91,27 @@ def spoken_lexicon(cuts: Iterable[Cut], min_share: float = 0.02) -> list[Pronunc
     """How the words of a spoken corpus were pronounced, with their relative frequencies.
 
     Unlike `espeak_lexicon` it knows what words sound like among others: the "a" and the "the" of
-    running speech. A pronunciation with less than ``min_share`` of a word's occurrences is left out.
+    running speech. A pronunciation with less than ``min_share`` of a word's occurrences is left out,
+    unless none is more frequent.
 
     Raises:
-        DataError: if a cut has no ``phonemes``: it was not made by `make_spoken_corpus`.
+        ConfigError: if ``min_share`` is not between 0 and 1.
+        DataError: if a cut has not one supervision with ``phonemes`` for each of its words: it was not
+            made by `make_spoken_corpus`, or its text was changed since.
     """
+    if not 0 <= min_share <= 1:
+        raise ConfigError(f"min_share: expected 0 to 1, found {min_share}")
     counts: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for cut in cuts:
-        supervision = cut.supervisions[0]
-        if not supervision.custom or "phonemes" not in supervision.custom:
+        supervision = cut.supervisions[0] if len(cut.supervisions) == 1 else None
+        if supervision is None or not (supervision.custom and "phonemes" in supervision.custom):
             raise DataError(f"cut '{cut.id}': no phonemes in it; expected a spoken corpus")
-        spoken = supervision.custom["phonemes"]
-        for word, phonemes in zip(supervision.text.split(), spoken, strict=True):
+        words, spoken = (supervision.text or "").split(), supervision.custom["phonemes"]
+        if len(words) != len(spoken):
+            raise DataError(
+                f"cut '{cut.id}': phonemes of {len(spoken)} words for {len(words)} words"
+            )
+        for word, phonemes in zip(words, spoken, strict=True):
             counts[word][phones_of(phonemes.split())] += 1
     return [entry for entry in _normalized(counts, min_share) if entry[1]]
 
@@ -133,7 +142,8 @@ def _normalized(
     lexicon = []
     for word, pronunciations in counts.items():
         total = sum(pronunciations.values())
-        kept = {p: count for p, count in pronunciations.items() if count >= min_share * total}
+        least = min(min_share * total, max(pronunciations.values()))  # no word is left without any
+        kept = {p: count for p, count in pronunciations.items() if count >= least}
         total = sum(kept.values())
         for phones, count in sorted(kept.items(), key=lambda item: (-item[1], item[0])):
             lexicon.append((word, phones, count / total))

@@ -61,6 +61,7 @@ def make_spoken_corpus(
         utterances, words and seconds.
 
     Raises:
+        ConfigError: if ``num_processes`` is less than 1.
         DataError: see `SpokenPlan`; if espeak-ng cannot say a sentence.
         MissingDependencyError: if ``espeakng-loader`` is not installed.
     """
@@ -73,10 +74,10 @@ def make_spoken_corpus(
     if stamp and stamp["options"] == to_dict(options):
         if all(_is_complete(stamp["splits"][s], folders[s], kept[s], folder, s) for s in SPLITS):
             return stamp
-    stamp_path.unlink(missing_ok=True)
-    for split in SPLITS:
-        manifest_path(folder, split).unlink(missing_ok=True)
-    with OrderedPool(num_processes) as pool:
+    with OrderedPool(num_processes) as pool:  # first: it refuses what it cannot do
+        stamp_path.unlink(missing_ok=True)
+        for split in SPLITS:
+            manifest_path(folder, split).unlink(missing_ok=True)
         made = {
             split: _make_split(plan, split, folders[split], kept[split], pool, progress)
             for split in SPLITS
@@ -104,8 +105,11 @@ def _read_stamp(path: Path) -> dict[str, Any] | None:
         stamp = read_json(path)
     except ConfigError:
         return None
-    same = isinstance(stamp, dict) and stamp.get("version") == _STAMP_VERSION
-    return stamp if same else None
+    if not isinstance(stamp, dict) or stamp.get("version") != _STAMP_VERSION:
+        return None
+    splits = stamp.get("splits")
+    whole = "options" in stamp and isinstance(splits, dict) and set(splits) == set(SPLITS)
+    return stamp if whole else None
 
 
 def _key(plan: SpokenPlan, split: str) -> str:

@@ -4,6 +4,7 @@ Each utterance is a pure function of the sentences, the options and its own id, 
 (`spoken_audio`) can be split over processes, interrupted and taken up again with the same result.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -66,7 +67,7 @@ class SpokenCorpusOptions:
 
     def __post_init__(self) -> None:
         for split in SPLITS:
-            if not self.hours(split) > 0:
+            if not 0 < self.hours(split) < math.inf:
                 raise ConfigError(f"{split}_hours: expected more than 0, found {self.hours(split)}")
         if self.sample_rate < 8000:
             raise ConfigError(f"sample_rate: expected at least 8000 Hz, found {self.sample_rate}")

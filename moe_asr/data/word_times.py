@@ -75,7 +75,11 @@ def word_times(
         cuts = [0, len(phones)]
         if len(texts) > 1:
             names = [phone.name for phone in phones]
-            cuts = _split(names, [[strip_stress(p) for p in pronounce(word)] for word in texts])
+            expected = [[strip_stress(p) for p in pronounce(word)] for word in texts]
+            for word, own_names in zip(texts, expected, strict=True):
+                if not any(own_names):  # a dash, say: its neighbour's phonemes are not its own
+                    raise DataError(f"'{text}': espeak-ng has nothing to say for '{word}'")
+            cuts = _split(names, expected)
         for index, word in enumerate(texts):
             own = phones[cuts[index] : cuts[index + 1]]
             begin = start if index == 0 else own[0].start

@@ -98,6 +98,16 @@ def test_pronunciations_as_they_were_spoken(cuts, make_cut):
     assert rare[0] == ("a", ("@",), 1.0) and len(rare) == 3
     with pytest.raises(DataError, match="cut 'other': no phonemes"):
         spoken_lexicon([make_cut("other")])
+    cuts[3].supervisions[0].text = "a car please"
+    with pytest.raises(DataError, match="cut 'c3': phonemes of 2 words for 3 words"):
+        spoken_lexicon(cuts)
+
+
+def test_no_word_is_left_without_a_pronunciation(cuts):
+    assert [entry[0] for entry in spoken_lexicon(cuts, min_share=1.0)] == ["a", "car"]
+    for share in (2.0, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="min_share: expected 0 to 1"):
+            spoken_lexicon(cuts, min_share=share)
 
 
 def test_files_are_normalised_by_maximum_or_by_sum(cuts, tmp_path):

@@ -116,6 +116,8 @@ def test_duration_limits_count_and_spare_the_test_parts(
     assert read_json(tmp_path / "report_test.json")["kept"] == 2
     with pytest.raises(ConfigError, match="not a range of durations: 3.0 to 2.0 s"):
         DurationLimits(3.0, 2.0)
+    with pytest.raises(ConfigError, match="not a range of durations: 1.0 to inf s"):
+        DurationLimits(1.0, float("inf"))
     assert prepare("aishell", mocks["aishell"], tmp_path, "--min-seconds", "19") == 2
     assert "part train has no utterance of 19.0 to 20.0 s" in capsys.readouterr().err
 
@@ -172,6 +174,14 @@ def write(name: str, content: bytes) -> Callable[[Path], None]:
     return damage
 
 
+def copied(name: str, target: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, root / target)
+
+    return damage
+
+
 L, C = "LibriSpeech", "LibriSpeech/train-clean-100/103/1240"
 A, W = "data_aishell/transcript/aishell_transcript_v0.8.txt", "data_aishell/wav"
 
@@ -206,6 +216,10 @@ A, W = "data_aishell/transcript/aishell_transcript_v0.8.txt", "data_aishell/wav"
          "S0003/BAC009S0003W0127.wav: missing; it has a transcript"),
         ("aishell", write(f"{W}/S0999.tar.gz", b""), "1 archives are not unpacked, S0999.tar.gz"),
         ("aishell", write(f"{W}/dev/S0724/BAC009S0724W0135.wav", b""), "W0135.wav: empty file"),
+        ("aishell", copied(f"{W}/train/S0002/BAC009S0002W0123.wav", f"{W}/train/S0003"),
+         "S0003/BAC009S0002W0123.wav: expected it in a folder S0002"),
+        ("aishell", copied(f"{W}/test/S0764", f"{W}/train/S0764"),
+         "train/S0764: test/ has the same speaker"),
         ("aishell", edit(A, lambda text: text.replace("BAC009S0002W0123", "BAC009")),
          "transcript_v0.8.txt:2: expected 'BAC009S0002W0122 words', found 'BAC009 "),
         ("aishell", edit(A, lambda text: text + "BAC009S0002W0300\n"), "v0.8.txt:18: expected"),

@@ -19,7 +19,7 @@ from moe_asr.data.spoken_corpus import STAMP_NAME, make_spoken_corpus, manifest_
 from moe_asr.data.spoken_plan import SPLITS, SpokenCorpusOptions, SpokenPlan
 from moe_asr.data.validation import validate_cuts
 from moe_asr.data.voices import UNSEEN_ACCENTS
-from moe_asr.errors import DataError
+from moe_asr.errors import ConfigError, DataError
 
 pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
 ROOT = Path(__file__).parents[2]
@@ -251,7 +251,9 @@ def test_a_damaged_manifest_is_written_again(made, copy):
     assert contents(copy) == expected and times(copy) == kept
 
 
-@pytest.mark.parametrize("content", ["", '{"splits": {"tr', "[1]", '{"version": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", '{"splits": {"tr', "[1]", '{"version": 1}', '{"version": 2}']
+)
 def test_a_damaged_stamp_is_written_again(made, copy, content):
     expected, kept = contents(copy), times(copy)
     (copy / STAMP_NAME).write_text(content)
@@ -294,6 +296,14 @@ def test_other_options_or_sentences_replace_everything(made, copy, changed):
     for name, content in contents(copy).items():
         unchanged = name.split("/")[-1].split("-")[0] in same
         assert unchanged == (old.get(name) == content), name
+
+
+def test_an_unusable_call_removes_nothing(made, copy):
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    longer = dataclasses.replace(OPTIONS, dev_hours=3 * OPTIONS.dev_hours)
+    with pytest.raises(ConfigError, match="num_processes: expected at least 1, found 0"):
+        remake(copy, options=longer, num_processes=0)
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
 
 
 def test_a_failure_leaves_no_manifest(made, copy):

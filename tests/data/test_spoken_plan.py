@@ -101,6 +101,7 @@ def test_unusable_sentences_are_refused(changed, message):
     "changed, message",
     [
         ({"dev_hours": 0.0}, "dev_hours: expected more than 0, found 0.0"),
+        ({"train_hours": float("inf")}, "train_hours: expected more than 0, found inf"),
         ({"sample_rate": 4000}, "sample_rate"),
         ({"clean_probability": 1.5}, "clean_probability: expected 0 to 1, found 1.5"),
         ({"unseen_accent_share": -0.1}, "unseen_accent_share"),

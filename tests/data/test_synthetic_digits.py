@@ -82,6 +82,11 @@ def test_engine_parameters_and_errors():
     assert np.abs(quiet).max() < 0.8 * np.abs(slow).max()
     with pytest.raises(DataError, match="no voice 'xx-nowhere'"):
         synthesizer.synthesize("seven", voice="xx-nowhere")
+    with pytest.raises(DataError, match=r"no voice 'en-us\+nobody'"):
+        synthesizer.synthesize("seven", voice="en-us+nobody")
+    for call in (synthesizer.synthesize, synthesizer.phonemes):
+        with pytest.raises(DataError, match=r"null character of 'se\\x00ven'"):
+            call("se\0ven")
 
 
 def test_trim_silence():

@@ -64,6 +64,11 @@ def test_what_was_not_spoken_is_an_error(text, events, message):
         word_times(text, events, 10, lambda text: ["w"])
 
 
+def test_a_word_without_a_sound_does_not_take_those_of_its_neighbour(engine):
+    with pytest.raises(DataError, match="'a - b': espeak-ng has nothing to say for '-'"):
+        say(engine, Speaking("a - b", Voice("en-us", "m1"), 170, 50, 50, 50), 16000)
+
+
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_every_word_has_a_time_of_its_own_in_every_accent(engine, sentence):
     for index, accent in enumerate(ACCENTS):

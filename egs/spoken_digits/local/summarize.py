@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from moe_asr.cli.script import run_script
 from moe_asr.files import read_json, write_json
 from moe_asr.train.checkpoint import list_checkpoints
 
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_script(main))

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from moe_asr.cli.script import run_script
 from moe_asr.data.manifests import read_cuts
 from moe_asr.evaluate.wer import read_transcripts, score
 from moe_asr.files import read_json, write_json
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_script(main))
