@@ -334,7 +334,7 @@ def test_frames_are_read_as_ctc_reads_them() -> None:
 
 
 def test_a_topology_that_is_said_to_be_another_is_found_by_frames(place: Workplace) -> None:
-    """Both graphs fit one another and the record: that equal tokens need a blank shows in their frames only."""
+    """Both graphs fit one another and the record: only frames show that equal tokens need a blank."""
     about = DecodingGraph.load(place / "ngram/HLG.safetensors")
     graph = DecodingGraph.load(place / "modified/HLG.safetensors")
     said = replace(graph, metadata={**graph.metadata, "topology": "standard"})
@@ -354,7 +354,7 @@ def test_a_topology_that_is_said_to_be_another_is_found_by_frames(place: Workpla
 
 
 def test_rare_pronunciations_are_tried(built: dict[str, Workplace], tmp_path: Path) -> None:
-    """One pronunciation of "a" has a wrong score in LG and HLG: the better one hides it unless it is tried."""
+    """A pronunciation of "a" has a wrong score in LG and HLG: a better one hides it unless it is tried."""
     place = built["phone"].copy(tmp_path / "place")
     lang = LangDir.load(place.lang)
     other = replace(lang.L_disambig, score=lang.L_disambig.score.copy())
