@@ -73,6 +73,9 @@ class LibriSpeech(PublicCorpus):
             chapters, desc=part, unit="chapter", disable=None if progress else True
         ):
             culprits += _scan_chapter(chapter, root, listing)
+            for other in self.parts:
+                if other != part and (root / other / chapter.relative_to(root / part)).is_dir():
+                    culprits.append(f"{chapter}: {other}/ has the same chapter")
         raise_for(str(root / part), culprits)
         if not listing.texts:
             raise DataError(

@@ -208,6 +208,8 @@ A, W = "data_aishell/transcript/aishell_transcript_v0.8.txt", "data_aishell/wav"
         ("librispeech", write(f"{C}/103-1240-0001.flac", b""), "0001.flac: empty file"),
         ("librispeech", write(f"{C}/103-1240-0001.flac", b"fLaC no audio"),
          "lhotse cannot prepare train-clean-100: .*103-1240-0001.flac"),
+        ("librispeech", copied(f"{L}/test-clean/61", f"{L}/train-clean-100/61"),
+         "train-clean-100/61/70968: test-clean/ has the same chapter"),
         ("aishell", remove(A), f"expected {A} in it; it is not there"),
         ("aishell", remove(f"{W}/dev"), "wav/dev: no such folder"),
         ("aishell", remove(W), "wav: no such folder"),
