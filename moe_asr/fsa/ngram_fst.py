@@ -206,7 +206,8 @@ def backoff_stochasticity(fst: Fst) -> np.ndarray:
     final score) counts as a label. Kaldi's ``fstisstochastic`` adds up arcs as they are, backoffs among them,
     so that it has to allow for what the words of a state take from the state below. Here that is taken out,
     and a state of an n-gram G is off 0 by rounding only, if no words were left out and the model itself is
-    sound; words left out show as less than 0. -inf where nothing leaves.
+    sound; words left out show as less than 0. -inf where nothing leaves,
+    inf where scores are too large to be added up.
 
     Raises:
         GraphError: if a state has two backoff arcs, or they lead in a circle.
@@ -232,11 +233,13 @@ def backoff_stochasticity(fst: Fst) -> np.ndarray:
     probability = np.bincount(inverse, np.exp(score), len(keys))
     state, label = np.divmod(keys, end + 1)
     total = np.bincount(state, probability, fst.num_states)
-    hidden = _walk_backoffs(keys, probability, below, weight, state, label, end + 1)
-    hidden = np.bincount(state, hidden, fst.num_states)
-    for level in range(1, int(depth.max()) + 1):
-        states = np.flatnonzero(depth == level)
-        total[states] += weight[states] * total[below[states]] - hidden[states]
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        hidden = _walk_backoffs(keys, probability, below, weight, state, label, end + 1)
+        hidden = np.bincount(state, hidden, fst.num_states)
+        for level in range(1, int(depth.max()) + 1):
+            states = np.flatnonzero(depth == level)
+            total[states] += weight[states] * total[below[states]] - hidden[states]
+    total[np.isnan(total)] = np.inf
     with np.errstate(divide="ignore"):
         return np.log(np.maximum(total, 0.0))
 

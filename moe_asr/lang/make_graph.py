@@ -7,7 +7,7 @@ from moe_asr.errors import GraphError, StaleError
 from moe_asr.files import PathLike
 from moe_asr.fsa.build_files import GraphJob, build_graph_files, default_memory_limit
 from moe_asr.fsa.builder import AUTO
-from moe_asr.fsa.check import words_missing
+from moe_asr.fsa.check import check_grammar, words_missing
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.memory import format_memory
 from moe_asr.fsa.steps import format_steps
@@ -165,7 +165,12 @@ def _build(
 def _describe_missing(graph: Path, lang: Path) -> str:
     """Says which words of the lexicon G lacks, if any."""
     g, l_disambig = Fst.load(graph / G_FILE)[0], Fst.load(lang / L_DISAMBIG_FILE)[0]
-    missing = words_missing(l_disambig, g, SymbolTable.read(lang / WORDS))
+    words = SymbolTable.read(lang / WORDS)
+    try:
+        check_grammar(g, words)
+        missing = words_missing(l_disambig, g, words)
+    except GraphError as error:
+        raise GraphError(f"{graph / G_FILE}: {error}") from error
     if not missing:
         return ""
     more = ", ..." if len(missing) > 5 else ""

@@ -34,7 +34,7 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "GB", "four", "4 XB", "-4GB", "0", "0.0GB", "4GB2", "1e9", "nan"]
+    "text", ["", "GB", "four", "4 XB", "-4GB", "0", "0.0GB", "4GB2", "1e9", "nan", "9" * 400]
 )
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="amount of memory such as 4GB"):

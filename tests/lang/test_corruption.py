@@ -17,6 +17,7 @@ import pytest
 from moe_asr.errors import MoeAsrError
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.topology import compose_topology
+from moe_asr.lang.provenance import verify_made
 from tests.lang import damage as d
 from tests.lang.validated import Workplace
 
@@ -43,6 +44,7 @@ class Case:
         check: that must fail when the hashes are forged.
         says: what one of the errors must say then.
         step: what reads the file next: must raise a `MoeAsrError`, or make something again (return True).
+        refused: whether it must raise: it may not go on with the file.
         graph: that is validated with the language directory; None: that alone.
         options: of the validation.
     """
@@ -54,6 +56,7 @@ class Case:
     check: str
     says: str
     step: Callable[[Workplace], bool] | None = None
+    refused: bool = False
     graph: str | None = "ngram"
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -71,13 +74,19 @@ def cases_of(base: str, file: str, *rows: Row, **common: Any) -> list[Case]:
 def lang_files(base: str, file: str, *rows: Row) -> list[Case]:
     """G is not made over a directory that is not as it was written."""
     step = lambda place: place.make_g("ngram")  # noqa: E731
-    return cases_of(base, f"lang/{file}", *rows, step=step, graph=None)
+    return cases_of(base, f"lang/{file}", *rows, step=step, refused=True, graph=None)
 
 
 def graph_file(base: str, graph: str, file: str, *rows: Row) -> list[Case]:
-    """Graphs are not made of a G that is not as it was written."""
-    step = (lambda place: place.make_graph(graph)) if file.startswith("G.") else None
-    return cases_of(base, f"{graph}/{file}", *rows, step=step, graph=graph)
+    """Graphs are not made of a G that is not as it was written; `verify_made` refuses such an LG or HLG."""
+
+    def step(place: Workplace) -> bool:
+        if file.startswith("G."):
+            return place.make_graph(graph)
+        verify_made(place / graph / file)
+        return False
+
+    return cases_of(base, f"{graph}/{file}", *rows, step=step, refused=True, graph=graph)
 
 
 def in_both_graphs(change: Callable[[DecodingGraph], DecodingGraph]) -> d.Damage:
@@ -326,6 +335,7 @@ GRAMMARS = [
         ("the last bit of a score flipped", d.flip("score", 7), "LG rebuilt", "det(L_disambig o G)"),
         ("another score", d.fst(d.score(7, -0.001)), "G source", "state 1: the arc for label 2 has score"),
         ("a likelier word", d.fst(d.score(3, 1.0)), "G probabilities", "state 0: the probabilities of what follows"),
+        ("a backoff beyond numbers", d.fst(d.score(5, 800.0)), "G probabilities", "state 0: the probabilities of what"),
         ("another backoff", d.fst(d.score(5, 1.0)), "G probabilities", "state 0: the probabilities of what follows"),
         ("an arc less", d.fst(d.drop_arc(7)), "G source", "state 1: no arc for label 2, expected one"),
         ("an arc to elsewhere", d.fst(d.redirect(7, 5)), "G source", "state 5:"),
@@ -527,8 +537,14 @@ def test_damage_is_found(
     if forged:
         assert case.check in report.failed, report.text()
         assert any(case.says in error for error in report.errors(case.check)), report.text()
-    elif case.step is not None:
-        try:
-            assert case.step(place), "the step said that all is up to date"
-        except MoeAsrError:
-            pass
+        return
+    if not case.file.endswith("provenance.json"):
+        assert "provenance" in report.failed, report.text()
+    if case.step is None:
+        return
+    try:
+        again = case.step(place)
+    except MoeAsrError:
+        return
+    assert again, "the step said that all is up to date"
+    assert not case.refused, "the step went on with the file"

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from moe_asr.errors import GraphError, StaleError
@@ -122,6 +124,20 @@ def test_a_g_of_other_words_is_refused(place: Workplace, tmp_path: Path) -> None
     (place.lang / "words.txt").unlink()
     with pytest.raises(StaleError, match=r"lang/words\.txt.* is gone since step 'G'"):
         make_graph(place.graph, other, report=place.said.append)
+
+
+def test_a_g_by_hand_is_looked_at(place: Workplace, tmp_path: Path) -> None:
+    g, metadata = Fst.load(place.graph / "G.safetensors")
+    place.graph = tmp_path / "by_hand"  # nothing is on record of it
+    place.graph.mkdir()
+    path = place.graph / "G.safetensors"
+    g.save(path, metadata)
+    assert place.make()
+    label = np.where(g.ilabel == 1, 99, g.ilabel).astype(np.int32)
+    replace(g, ilabel=label, olabel=np.where(label == 99, 99, g.olabel).astype(np.int32)).save(path)
+    for require_all_words in (False, True):
+        with pytest.raises(GraphError, match=r"by_hand/G\.safetensors: G: arc .*: ilabel 99, but"):
+            place.make(require_all_words=require_all_words)
 
 
 def test_a_memory_limit_that_is_reached_leaves_the_old_graphs(place: Workplace) -> None:
