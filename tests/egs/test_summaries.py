@@ -1,6 +1,7 @@
 """The tables of the recipes, asked for before there is anything to put into them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,10 +37,10 @@ def test_what_is_missing_is_named(script: str, tmp_path: Path) -> None:
     result = subprocess.run(
         [*command, "--output", str(output)],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
         capture_output=True,
     )
     assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("summarize.py: error: ") and message in result.stderr
+    assert "summarize.py: error: " in result.stderr and message in result.stderr
     assert not output.exists()
