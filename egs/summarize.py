@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moe_asr.cli.script import run_script
 from moe_asr.files import read_json, write_json
-from moe_asr.train.checkpoint import list_checkpoints
+from moe_asr.train.average import last_checkpoints
 
 COLUMNS = {"ctc_greedy": "greedy", "one_best": "HLG"}
 
@@ -20,7 +20,7 @@ def collect(directory: Path, test_sets: list[str]) -> dict:
 
 def training(directory: Path) -> dict:
     """Updates and minutes of one system, over all its runs, validation included."""
-    newest = list_checkpoints(directory / "checkpoints")[-1]
+    (newest,) = last_checkpoints(directory / "checkpoints", 1)
     state = read_json(newest / "state.json")["state"]
     return {"updates": state["step"], "minutes": round(state["minutes"], 2)}
 

@@ -41,4 +41,4 @@ def test_public_corpora_have_the_papers_model_and_its_baseline(corpus: str) -> N
 
 
 def test_there_is_something_to_test() -> None:
-    assert {path.parts[-3] for path in CONFIGS} >= {*PUBLIC, "spoken_digits"}
+    assert {path.parts[-3] for path in CONFIGS} >= {*PUBLIC, "spoken_digits", "voice_commands"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moe_asr.cli.script import run_script
 from moe_asr.files import read_json, write_json
-from moe_asr.train.checkpoint import list_checkpoints
+from moe_asr.train.average import last_checkpoints
 
 METHODS = {"ctc_greedy": "greedy_wer", "one_best": "hlg_wer"}
 
@@ -25,7 +25,7 @@ def collect(directory: Path) -> dict:
 
 def training_minutes(directory: Path) -> float:
     """Minutes that the training of one system took, over all its runs, validation included."""
-    newest = list_checkpoints(directory / "checkpoints")[-1]
+    (newest,) = last_checkpoints(directory / "checkpoints", 1)
     return round(read_json(newest / "state.json")["state"]["minutes"], 2)
 
 

@@ -8,7 +8,7 @@ from moe_asr.cli.script import run_script
 from moe_asr.data.manifests import read_cuts
 from moe_asr.evaluate.wer import read_transcripts, score
 from moe_asr.files import read_json, write_json
-from moe_asr.train.checkpoint import list_checkpoints
+from moe_asr.train.average import last_checkpoints
 
 
 def collect(directory: Path, subsets: dict[str, set[str]]) -> dict[str, Any]:
@@ -53,9 +53,8 @@ def main() -> None:
     systems: dict[str, Any] = {}
     for unit in args.units:
         run = args.runs / f"moe_{unit}"
-        minutes = read_json(list_checkpoints(run / "checkpoints")[-1] / "state.json")["state"][
-            "minutes"
-        ]
+        (newest,) = last_checkpoints(run / "checkpoints", 1)
+        minutes = read_json(newest / "state.json")["state"]["minutes"]
         systems[unit] = {
             "train_minutes": round(minutes, 2),
             "decoding": {
