@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.evaluate.report import evaluate_run, format_table
     from moe_asr.evaluate.wer import collect
     from moe_asr.files import write_json
-    from moe_asr.fsa.graph import DecodingGraph
+    from moe_asr.lang.load_graph import load_graph
     from moe_asr.model.directory import load_model_dir
 
     if args.threads is not None:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     cuts = list(read_cuts(args.manifest))
     references = collect(((cut.id, transcript_of(cut)) for cut in cuts), str(args.manifest))
     loaded = load_model_dir(args.model, args.device)
-    graph = DecodingGraph.load(args.graph) if args.graph else None
+    graph = load_graph(args.graph) if args.graph else None
     resources = DecodingResources(loaded.tokenizer, graph, args.device)
     methods = [make_method(name, resources, options[name]) for name in names]
     results: dict[str, dict[str, Any]] = {}

@@ -133,6 +133,11 @@ def verify_made(path: PathLike) -> None:
     _refuse(_stale_made(path, set()))
 
 
+def verify_unchanged(path: PathLike) -> None:
+    """As `verify_made`, but what is gone is no objection: a file may be used where it was not made."""
+    _refuse(_stale_made(path, set(), gone_is_stale=False))
+
+
 def makers(path: PathLike) -> list[tuple[Path, str]]:
     """The steps, with their directories, that made a file, or something in a folder.
 
@@ -227,7 +232,9 @@ def _refuse(problems: Iterator[str]) -> None:
         raise StaleError(problem)
 
 
-def _stale(directory: Path, step: str | None, seen: set[tuple[Path, str]]) -> Iterator[str]:
+def _stale(
+    directory: Path, step: str | None, seen: set[tuple[Path, str]], gone_is_stale: bool = True
+) -> Iterator[str]:
     """What is wrong with what a step made and then with what it was made from; not with steps ``seen``."""
     steps = _read(directory)
     if step is not None and step not in steps or not steps:
@@ -241,11 +248,15 @@ def _stale(directory: Path, step: str | None, seen: set[tuple[Path, str]]) -> It
             continue
         seen.add((directory.resolve(), name))
         for output, digest in record["outputs"].items():
+            if not gone_is_stale and not (directory / output).exists():
+                continue
             problem = _difference(directory / output, digest)
             if problem:
                 yield f"{directory / output}: {problem} since step '{name}' wrote it"
         for role, source in record["inputs"].items():
             path = directory / source["path"]  # an absolute path stays what it is
+            if not gone_is_stale and not path.exists():
+                continue
             problem = _difference(path, source["sha256"])
             if problem:
                 yield (
@@ -255,16 +266,18 @@ def _stale(directory: Path, step: str | None, seen: set[tuple[Path, str]]) -> It
             else:
                 unchanged.append(path)
     for path in unchanged:
-        yield from _stale_made(path, seen)
+        yield from _stale_made(path, seen, gone_is_stale)
 
 
-def _stale_made(path: PathLike, seen: set[tuple[Path, str]]) -> Iterator[str]:
+def _stale_made(
+    path: PathLike, seen: set[tuple[Path, str]], gone_is_stale: bool = True
+) -> Iterator[str]:
     """What is wrong with a file or folder, if a step made it."""
     path = Path(path).absolute()
     if (path / PROVENANCE_FILE).is_file():
-        yield from _stale(path, None, seen)
+        yield from _stale(path, None, seen, gone_is_stale)
     for directory, step in makers(path):
-        yield from _stale(directory, step, seen)
+        yield from _stale(directory, step, seen, gone_is_stale)
 
 
 def _without(steps: dict[str, Any], outputs: Sequence[str]) -> dict[str, Any]:

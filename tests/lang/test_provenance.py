@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from moe_asr.errors import ConfigError, MoeAsrError, StaleError
+from moe_asr.fsa.build import build_graphs
+from moe_asr.fsa.grammar import word_loop
+from moe_asr.lang.load_graph import load_graph
 from moe_asr.lang.provenance import (
     PROVENANCE_FILE,
     find_stale,
@@ -17,6 +20,8 @@ from moe_asr.lang.provenance import (
     verify,
     verify_made,
 )
+from moe_asr.text.lexicon import Lexicon, Pronunciation
+from moe_asr.text.symbol_table import SymbolTable
 
 
 class Copying:
@@ -266,3 +271,32 @@ def test_damaged_record(step: Copying, content: str) -> None:
     path.write_text(json.dumps(whole))
     with pytest.raises(ConfigError, match="damaged"):
         verify(step.directory)
+
+
+def test_decoding_refuses_a_graph_of_changed_inputs_not_of_missing_ones(
+    step: Copying, tmp_path: Path
+) -> None:
+    lexicon = Lexicon([Pronunciation("a", ("x",))])
+    g = word_loop(["a"]).to_fst(lexicon.word_table())
+    hlg = build_graphs(lexicon, g, SymbolTable(["<blk>", "x"])).hlg
+    graph = step.directory / "HLG.safetensors"
+    step.make()
+    make(step.directory, "graph", {"copy": step.directory / "copy.txt"}, [graph.name], {},
+         lambda folder: hlg.save(folder / graph.name))  # fmt: skip
+    assert load_graph(graph).num_arcs == hlg.num_arcs
+    step.source.write_text("two\n")  # two steps back
+    with pytest.raises(StaleError, match=r"source\.txt"):
+        load_graph(graph)
+    step.source.unlink()
+    assert load_graph(graph).num_arcs == hlg.num_arcs
+    alone = tmp_path / "alone" / graph.name
+    alone.parent.mkdir()
+    alone.write_bytes(graph.read_bytes())
+    assert load_graph(alone).num_arcs == hlg.num_arcs
+    (step.directory / "copy.txt").write_text("edited")
+    with pytest.raises(StaleError, match=r"copy\.txt"):
+        load_graph(graph)
+    (step.directory / "copy.txt").unlink()
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(StaleError, match=r"HLG\.safetensors: has changed"):
+        load_graph(graph)
