@@ -28,7 +28,7 @@ class SpokenCorpusOptions:
         sample_rate: in Hz.
         unseen_accent_share: chance that an utterance of test has an accent that train has not.
         rate: words a minute, as espeak-ng counts them; short sentences without pauses come out a fifth
-            faster, at some 135 to 230.
+            faster, at some 135 to 220.
         pitch, pitch_range: espeak-ng's, 0 to 100, around the middle of the voice.
         volume: espeak-ng's; the voices of this range do not clip. The level is set afterwards.
         edge_seconds: range of the silence before the first and after the last word.
@@ -49,18 +49,18 @@ class SpokenCorpusOptions:
     test_hours: float = 0.5
     sample_rate: int = 16000
     unseen_accent_share: float = 0.2
-    rate: tuple[int, int] = (110, 190)
-    pitch: tuple[int, int] = (30, 70)
+    rate: tuple[int, int] = (110, 180)
+    pitch: tuple[int, int] = (40, 60)
     pitch_range: tuple[int, int] = (20, 80)
     volume: tuple[int, int] = (15, 30)
     edge_seconds: tuple[float, float] = (0.1, 0.4)
     level_dbfs: tuple[float, float] = (-32.0, -20.0)
     noise_kinds: tuple[str, ...] = (*NOISE_KINDS, BABBLE)
-    snr_db: tuple[float, float] = (5.0, 25.0)
-    clean_probability: float = 0.1
-    clean_snr_db: tuple[float, float] = (30.0, 45.0)
+    snr_db: tuple[float, float] = (10.0, 30.0)
+    clean_probability: float = 0.2
+    clean_snr_db: tuple[float, float] = (35.0, 50.0)
     babble_talkers: tuple[int, int] = (3, 6)
-    reverb_probability: float = 0.4
+    reverb_probability: float = 0.25
     rt60_seconds: tuple[float, float] = (0.15, 0.5)
     direct_to_reverberant_db: tuple[float, float] = (2.0, 12.0)
     seed: int = 0

@@ -26,14 +26,14 @@ ACCENTS: Mapping[str, str] = {
     "en-gb-x-gbcwmd": "en-gb-x-gbcwmd",
     "en-029": "en-029",
 }
-UNSEEN_ACCENTS = ("en-029",)  # Caribbean English: spoken in test only
-SEEN_ACCENTS = tuple(accent for accent in ACCENTS if accent not in UNSEEN_ACCENTS)
+SEEN_ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp")
+# Scotland, Lancaster, the West Midlands, the Caribbean: in a part of test, and nowhere else
+UNSEEN_ACCENTS = tuple(accent for accent in ACCENTS if accent not in SEEN_ACCENTS)
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "train": (
-        *("m1", "m2", "m3", "m7", "m8", "max", "Alex", "Gene", "Denis", "Michael", "Hugo"),
-        *("quincy", "robert", "iven3", "ed", "Jacky", "boris", "antonio", "miguel", "marcelo"),
-        *("f1", "linda", "Annie", "anika", "steph", "shelby", "klatt", "klatt4", "klatt6"),
+        *("m1", "m2", "m3", "m7", "max", "Alex", "Gene", "Michael", "quincy", "robert", "iven3"),
+        *("miguel", "ed", "f1", "linda", "Annie", "klatt4", "klatt6"),
     ),
     "dev": ("Andrea", "mike2", "norbert", "john", "ian"),
     "test": (
