@@ -15,7 +15,9 @@ from moe_asr.lang import validate_graph as graphs
 from moe_asr.lang import validate_provenance as sources
 from moe_asr.lang import validate_sentences as sentences
 from moe_asr.lang import validate_text as text
-from moe_asr.lang.directory import L_DISAMBIG_FILE, L_FILE
+from moe_asr.lang.directory import L_DISAMBIG_FILE, L_FILE, disambig_table
+from moe_asr.lang.make_graph import STEP as GRAPH_STEP
+from moe_asr.lang.make_graph import TOKEN_STEP
 from moe_asr.lang.validate_report import CheckResult, Outcome, Report, Runner
 from moe_asr.lang.validate_text import TextSentence
 from moe_asr.text.lexicon import Lexicon
@@ -98,7 +100,7 @@ def validate(
 
     Args:
         lang: a directory of `moe_asr.lang.prepare.prepare_lang`.
-        graph_dirs: directories of ``G.safetensors``, ``LG.safetensors`` and ``HLG.safetensors``.
+        graph_dirs: directories of G, LG and HLG, or of G, T and HT (of the same tokens).
         options: None: the defaults.
         on_result: is told each result when it is there.
 
@@ -116,8 +118,12 @@ def validate(
     run = Runner(report, options.max_findings, on_result)
     checked = _validate_lang(run, lang, options)
     spelled = _validate_text(run, checked, options)
-    for graph in graph_dirs:
-        _validate_graph(run, Path(graph), checked, spelled, options)
+    for graph in map(Path, graph_dirs):
+        run.directory = str(graph)
+        if sources.is_token_graph(graph):
+            _validate_token_graph(run, graph, checked, options)
+        else:
+            _validate_graph(run, graph, checked, spelled, options)
     return report
 
 
@@ -173,35 +179,40 @@ def _validate_graph(
     spelled: Outcome[list[tuple[TextSentence, tuple[int, ...]]]] | None,
     options: ValidationOptions,
 ) -> None:
-    run.directory = str(path)
-    run(
-        "provenance",
-        sources.check_graph_provenance,
-        path,
-        lang.path,
-        options.allow_missing_inputs,
-    )
+    allow, bounds = options.allow_missing_inputs, (options.max_excess, options.max_deficit)
+    l_disambig, sampling = lang.l_disambig, (options.num_sentences, options.seed)
+    run("provenance", sources.check_graph_provenance, path, lang.path, allow)
     g = run("G", grammar.check_g, path, lang.words)
-    g_words = run("G words", grammar.check_g_words, path, g, lang.l_disambig, lang.words)
-    run(
-        "G probabilities",
-        grammar.check_g_probabilities,
-        path,
-        g,
-        options.max_excess,
-        options.max_deficit,
-    )
+    g_words = run("G words", grammar.check_g_words, path, g, l_disambig, lang.words)
+    run("G probabilities", grammar.check_g_probabilities, path, g, *bounds)
     run("G source", grammar.check_g_source, path, g, lang.words)
-    tables = (lang.tokens, lang.words, lang.l_disambig)
+    symbols = run.derive(graphs.symbols_of, lang.tokens, lang.words, l_disambig, g_words)
     lg, hlg = (
-        run(kind, graphs.check_graph, path, kind, *tables, g, g_words, lang.num_outputs)
+        run(kind, graphs.check_graph, path, kind, symbols, g, lang.num_outputs)
         for kind in ("LG", "HLG")
     )
-    run(
-        "LG rebuilt", graphs.check_rebuilt, path, lang.path, lang.l_disambig, g, lg, options.rebuild
-    )
-    topology = run("topology", graphs.check_hlg, path, lg, hlg)
+    run("LG rebuilt", graphs.check_rebuilt, path, lang.path, l_disambig, g, lg, options.rebuild)
+    topology = run("topology", graphs.check_topology, path, GRAPH_STEP, lg, hlg)
     built = run.derive(sentences.Graphs, lang.spellings, g, lg, hlg, topology)
-    run("sampled sentences", sentences.check_sampled, built, options.num_sentences, options.seed)
+    run("sampled sentences", sentences.check_sampled, built, *sampling)
     if spelled is not None:
         run("text sentences", sentences.check_text, built, spelled, g_words, options.seed)
+
+
+def _validate_token_graph(run: Runner, path: Path, lang: _Lang, options: ValidationOptions) -> None:
+    allow, bounds = options.allow_missing_inputs, (options.max_excess, options.max_deficit)
+    run("provenance", sources.check_token_graph_provenance, path, lang.path, allow)
+    labels = run.derive(disambig_table, lang.tokens, 0)  # with #0
+    g = run("G", grammar.check_g, path, labels)
+    run("G probabilities", grammar.check_g_probabilities, path, g, *bounds)
+    run("G source", grammar.check_token_g_source, path, g, labels)
+    spoken = run.derive(grammar.words_of, g, lang.tokens)
+    symbols = run.derive(graphs.Symbols, lang.tokens, lang.tokens, spoken, spoken)
+    t, ht = (
+        run(kind, graphs.check_graph, path, kind, symbols, g, lang.num_outputs)
+        for kind in ("T", "HT")
+    )
+    run("T rebuilt", graphs.check_token_graph_rebuilt, path, lang.tokens, g, t)
+    topology = run("topology", graphs.check_topology, path, TOKEN_STEP, t, ht)
+    built = run.derive(sentences.token_graphs, lang.tokens, g, t, ht, topology)
+    run("sampled sentences", sentences.check_sampled, built, options.num_sentences, options.seed)

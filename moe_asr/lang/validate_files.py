@@ -83,7 +83,7 @@ def check_tokens(found: Findings, lang: Path, tokenizer: Tokenizer) -> SymbolTab
     if not same_table(found, table, tokenizer.tokens, str(lang / TOKENIZER_DIR)):
         return None
     found.note(f"{len(table)} tokens")
-    return tokenizer.tokens
+    return table
 
 
 def check_lexicon_file(
@@ -167,7 +167,7 @@ def check_words(found: Findings, lang: Path, lexicon: Lexicon) -> SymbolTable | 
     if not found.num_errors:
         same_table(found, table, expected, LEXICON)
     found.note(f"{len(lexicon.words)} words")
-    return None if found.num_errors else expected
+    return None if found.num_errors else table
 
 
 def check_lexicon_disambig(

@@ -56,7 +56,7 @@ def check_g(found: Findings, graph: Path, words: SymbolTable) -> LoadedG | None:
 
     passes = fst.ilabel == backoff
     for name in ("ilabel", "olabel"):
-        arcs(getattr(fst, name) >= len(words), f"expected ids of words.txt, below {len(words)}")
+        arcs(getattr(fst, name) >= len(words), f"expected ids of {words.source}, below {len(words)}")
     arcs(fst.ilabel == 0, "no epsilon may be read")
     arcs(fst.olabel == backoff, f"{BACKOFF} may not be written")
     arcs(passes & (fst.olabel != 0), f"expected {BACKOFF}:<eps>")
@@ -87,17 +87,23 @@ def check_g(found: Findings, graph: Path, words: SymbolTable) -> LoadedG | None:
 def check_g_words(
     found: Findings, graph: Path, g: LoadedG, l_disambig: Fst, words: SymbolTable
 ) -> np.ndarray:
-    """Which words G has: (len(words),) bool. Words of the lexicon that it lacks are a warning."""
+    """Which words G has (`words_of`). Words of the lexicon that it lacks are a warning."""
     missing = words_missing(l_disambig, g.fst, words)
     if missing:
         found.warn(
             f"{graph / G_FILE}: {len(missing):,} of the lexicon's words are not in it: "
             f"{_first(missing)}; they cannot be recognised"
         )
+    mask = words_of(g, words)
+    found.note(f"{int(mask.sum()):,} words")
+    return mask
+
+
+def words_of(g: LoadedG, words: SymbolTable) -> np.ndarray:
+    """(len(words),) bool: which words (or tokens) are on arcs of G."""
     mask = np.zeros(len(words), bool)
     mask[g.fst.olabel] = True
     mask[0] = False
-    found.note(f"{int(mask.sum()):,} words")
     return mask
 
 
@@ -174,8 +180,22 @@ def check_g_source(found: Findings, graph: Path, g: LoadedG, words: SymbolTable)
     Raises:
         Skipped: if nothing tells what it was made from, or that is not there any more.
     """
+    return _check_source(found, graph, g, words, {"arpa": _from_arpa, "grammar": _from_grammar})
+
+
+def check_token_g_source(found: Findings, graph: Path, g: LoadedG, tokens: SymbolTable) -> bool:
+    """As `check_g_source`, of an n-gram model of ``tokens``, whose last symbol is ``#0``."""
+    return _check_source(found, graph, g, tokens, {"arpa": _from_token_arpa})
+
+
+_Convert = Callable[[Findings, Path, SymbolTable], Fst]
+
+
+def _check_source(
+    found: Findings, graph: Path, g: LoadedG, words: SymbolTable, ways: dict[str, _Convert]
+) -> bool:
     inputs = provenance.inputs_of(graph / G_FILE)
-    role = next((role for role in ("arpa", "grammar") if role in inputs), None)
+    role = next((role for role in ways if role in inputs), None)
     if role is None:
         raise Skipped("no n-gram model or grammar is on record")
     path = inputs[role]
@@ -187,10 +207,8 @@ def check_g_source(found: Findings, graph: Path, g: LoadedG, words: SymbolTable)
             found.error(
                 f"{graph / G_FILE}: its {key} is {g.metadata.get(key)!r}, expected {value!r}"
             )
-    convert: Callable[[Findings, Path, SymbolTable], Fst] = (
-        _from_arpa if role == "arpa" else _from_grammar
-    )
-    for difference in acceptor_differences(g.fst, convert(found, path, words), words[BACKOFF]):
+    converted = ways[role](found, path, words)
+    for difference in acceptor_differences(g.fst, converted, words[BACKOFF]):
         found.error(f"{graph / G_FILE}: {difference} by {path}")
     found.note(f"as {path} has it")
     return True
@@ -208,6 +226,13 @@ def _from_arpa(found: Findings, path: Path, words: SymbolTable) -> Fst:
             f"out of G: {_first(missing)}"
         )
     return ngram_fst(model, words)
+
+
+def _from_token_arpa(found: Findings, path: Path, tokens: SymbolTable) -> Fst:
+    from moe_asr.fsa.ngram_fst import token_ngram_fst
+    from moe_asr.lm.arpa import read_arpa
+
+    return token_ngram_fst(read_arpa(path), SymbolTable(list(tokens)[:-1], tokens.source))
 
 
 def _from_grammar(found: Findings, path: Path, words: SymbolTable) -> Fst:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from moe_asr.fsa.build_files import GraphJob, build_graph_files
 from moe_asr.fsa.compare import graph_differences
 from moe_asr.fsa.fst import Fst, reachable
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.token_graph import token_graph
 from moe_asr.fsa.topology import TOPOLOGIES, compose_topology
 from moe_asr.lang import provenance
 from moe_asr.lang.directory import L_DISAMBIG_FILE, TOKENS, WORDS
 from moe_asr.lang.make_g import G_FILE
-from moe_asr.lang.make_graph import STEP as GRAPH_STEP
+from moe_asr.lang.make_graph import TOKEN_STEP
 from moe_asr.lang.validate_files import same_table
 from moe_asr.lang.validate_g import LoadedG
 from moe_asr.lang.validate_report import Findings, Skipped
@@ -27,22 +29,40 @@ REBUILD_ARCS = 50_000  # of G; more are built again only if that is asked for
 _LIBRARIES = {"k2": "k2", "openfst": "kaldifst"}
 
 
+@dataclass(frozen=True)
+class Symbols:
+    """What the arcs of a graph may have.
+
+    Attributes:
+        tokens, words: the tables.
+        allowed: (V,) bool, the tokens that are spelled with; blank is not among them.
+        spoken: (W,) bool, the words of G: each must be on an arc, and no other.
+    """
+
+    tokens: SymbolTable
+    words: SymbolTable
+    allowed: np.ndarray
+    spoken: np.ndarray
+
+
+def symbols_of(
+    tokens: SymbolTable, words: SymbolTable, l_disambig: Fst, spoken: np.ndarray
+) -> Symbols:
+    """Those of L and G."""
+    allowed = np.zeros(len(tokens), bool)
+    allowed[l_disambig.ilabel[l_disambig.ilabel < len(tokens)]] = True
+    return Symbols(tokens, words, allowed, spoken)
+
+
 def check_graph(
-    found: Findings,
-    directory: Path,
-    kind: str,
-    tokens: SymbolTable,
-    words: SymbolTable,
-    l_disambig: Fst,
-    g: LoadedG,
-    g_words: np.ndarray,
-    num_outputs: int,
+    found: Findings, directory: Path, kind: str, symbols: Symbols, g: LoadedG, num_outputs: int
 ) -> DecodingGraph | None:
     """A graph with the tables of the language directory, made of the tokens of L and the words of G.
 
     Args:
-        kind: LG or HLG, the name of the file.
-        g_words: (len(words),) bool, the words of G: each must be on an arc, and no other.
+        kind: of the graph, and the name of the file.
+        symbols: see there.
+        g: that it must say to be made with.
         num_outputs: of the model.
     """
     path = directory / f"{kind}.safetensors"
@@ -50,12 +70,13 @@ def check_graph(
     if graph.kind != kind:
         found.error(f"{path}: expected a graph of kind {kind}, found {graph.kind}")
         return None
-    same_table(found, graph.token_table, tokens, TOKENS, f"{path}: token table")
-    same_table(found, graph.word_table, words, WORDS, f"{path}: word table")
+    tokens = symbols.tokens
+    same_table(found, graph.token_table, tokens, tokens.source, f"{path}: token table")
+    words = symbols.words
+    same_table(found, graph.word_table, words, words.source, f"{path}: word table")
     if found.num_errors:
         return None
-    allowed = np.zeros(len(tokens), bool)
-    allowed[l_disambig.ilabel[l_disambig.ilabel < len(tokens)]] = True
+    allowed = symbols.allowed.copy()
     allowed[0] = not graph.topology_implied
     real = graph.token >= 0
     found.errors(
@@ -70,7 +91,7 @@ def check_graph(
             f"{path}: arc {arc}: token {graph.token[arc]}, the model has {num_outputs} outputs"
         ),
     )
-    _check_graph_words(found, path, graph, words, g_words)
+    _check_words(found, path, graph, symbols)
     keys = (graph.src.astype(np.int64) << 32) + graph.token
     found.errors(
         np.flatnonzero(np.diff(keys) < 0) + 1,
@@ -83,24 +104,23 @@ def check_graph(
         np.flatnonzero(useless),
         lambda state: f"{path}: state {state} is on no path from the start to the final state",
     )
-    if graph.metadata.get("g") != g.metadata:
-        found.error(
-            f"{path}: was made with a G of {graph.metadata.get('g')}, {G_FILE} is one of {g.metadata}"
-        )
+    made_with = graph.metadata.get("g")
+    if not isinstance(made_with, dict) or not g.metadata.items() <= made_with.items():
+        found.error(f"{path}: was made with a G of {made_with}, {G_FILE} is one of {g.metadata}")
     found.note(f"{graph.num_states:,} states, {graph.num_arcs:,} arcs")
     return graph
 
 
-def _check_graph_words(
-    found: Findings, path: Path, graph: DecodingGraph, words: SymbolTable, g_words: np.ndarray
-) -> None:
-    used = np.zeros(len(words), bool)
+def _check_words(found: Findings, path: Path, graph: DecodingGraph, symbols: Symbols) -> None:
+    used = np.zeros(len(symbols.words), bool)
     used[graph.words] = True
-    for word in np.flatnonzero(used & ~g_words).tolist():
-        what = "and may not be in a graph" if word == words[BACKOFF] else "which is not in G"
-        found.error(f"{path}: has the word '{words.symbol(word)}', {what}")
-    for word in np.flatnonzero(g_words & ~used).tolist():
-        found.error(f"{path}: no arc has the word '{words.symbol(word)}', which is in G")
+    for word in np.flatnonzero(used & ~symbols.spoken).tolist():
+        symbol = symbols.words.symbol(word)
+        what = "and may not be in a graph" if symbol == BACKOFF else "which is not in G"
+        found.error(f"{path}: has the word '{symbol}', {what}")
+    for word in np.flatnonzero(symbols.spoken & ~used).tolist():
+        symbol = symbols.words.symbol(word)
+        found.error(f"{path}: no arc has the word '{symbol}', which is in G")
 
 
 def _useless(graph: DecodingGraph) -> np.ndarray:
@@ -109,13 +129,17 @@ def _useless(graph: DecodingGraph) -> np.ndarray:
     return ~(forward & reachable(dst, src, np.array([size - 1]), size))
 
 
-def check_hlg(
-    found: Findings, directory: Path, lg: DecodingGraph, hlg: DecodingGraph
+def check_topology(
+    found: Findings, directory: Path, step: str, lg: DecodingGraph, hlg: DecodingGraph
 ) -> str | None:
-    """HLG is the topology composed with LG, arc by arc; returns the topology."""
+    """HLG (or HT) is the topology composed with LG (or T), arc by arc; returns the topology.
+
+    Args:
+        step: that made them.
+    """
     path = directory / f"{hlg.kind}.safetensors"
     topology = hlg.metadata.get("topology")
-    recorded = provenance.recorded_settings(directory, GRAPH_STEP).get("topology")
+    recorded = provenance.recorded_settings(directory, step).get("topology")
     if topology not in TOPOLOGIES:
         found.error(f"{path}: topology is {topology!r}; expected {' or '.join(TOPOLOGIES)}")
         return None
@@ -124,11 +148,11 @@ def check_hlg(
     for key, value in lg.metadata.items():
         if key != "kind" and hlg.metadata.get(key) != value:
             found.error(
-                f"{path}: metadata: {key} is {hlg.metadata.get(key)!r}, that of LG {value!r}"
+                f"{path}: metadata: {key} is {hlg.metadata.get(key)!r}, that of {lg.kind} {value!r}"
             )
     expected = compose_topology(lg.arcs(), topology)
-    _same_graph(found, path, hlg.arcs(), expected, f"H o LG ({topology})")
-    found.note(f"H o LG, {topology} topology")
+    _same_graph(found, path, hlg.arcs(), expected, f"H o {lg.kind} ({topology})")
+    found.note(f"H o {lg.kind}, {topology} topology")
     return str(topology)
 
 
@@ -169,6 +193,21 @@ def check_rebuilt(
     path = directory / "LG.safetensors"
     _same_graph(found, path, lg.arcs(), rebuilt.arcs(), f"det(L_disambig o G) by {builder}")
     found.note(f"det(L_disambig o G) by {builder}")
+    return True
+
+
+def check_token_graph_rebuilt(
+    found: Findings, directory: Path, tokens: SymbolTable, g: LoadedG, t: DecodingGraph
+) -> bool:
+    """T is what G gives, arc by arc: it is built again."""
+    backoff = t.metadata.get("backoff")
+    recorded = provenance.recorded_settings(directory, TOKEN_STEP).get("backoff")
+    path = directory / "T.safetensors"
+    if backoff != recorded:
+        found.error(f"{path}: backoff is {backoff!r}, on record is {recorded!r}")
+    rebuilt = token_graph(g.fst, tokens, str(backoff))
+    _same_graph(found, path, t.arcs(), rebuilt.arcs(), f"G, {backoff} backoff")
+    found.note(f"{backoff} backoff")
     return True
 
 

@@ -1,21 +1,25 @@
 """Checks of what directories were made from, and of the model that they are to be used with."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from moe_asr.config import from_dict
-from moe_asr.errors import ConfigError, StaleError
+from moe_asr.errors import ConfigError, MoeAsrError
 from moe_asr.files import PathLike, read_yaml
 from moe_asr.lang import provenance
 from moe_asr.lang.directory import FILES, L_DISAMBIG_FILE, STEP, TOKENIZER_DIR, TOKENS, WORDS
 from moe_asr.lang.make_g import G_FILE
 from moe_asr.lang.make_g import STEP as G_STEP
 from moe_asr.lang.make_graph import STEP as GRAPH_STEP
+from moe_asr.lang.make_graph import TOKEN_STEP
 from moe_asr.lang.validate_files import same_table
 from moe_asr.lang.validate_report import Findings
 from moe_asr.text.tokenizer import SETTINGS_FILE, TOKENS_FILE, Tokenizer, load_tokenizer
 
 LG_FILE, HLG_FILE = "LG.safetensors", "HLG.safetensors"
+T_FILE, HT_FILE = "T.safetensors", "HT.safetensors"
+_MISSING_INPUT = re.compile(r"\): is gone since step '.*' of .* read it: ")
 # by role: which files of a language directory the graphs were made from
 _GRAPH_INPUTS = {"L_disambig": L_DISAMBIG_FILE, "tokens": TOKENS, "words": WORDS}
 
@@ -27,12 +31,11 @@ def check_lang_provenance(found: Findings, lang: Path, allow_missing: bool) -> b
         Whether the lexicon has probabilities, which is on record only.
     """
     record = provenance.recorded_step(lang, STEP)
-    _check_stale(found, lang, [STEP], allow_missing)
+    _check_stale(found, lang, allow_missing)
     wanted = [*FILES, f"{TOKENIZER_DIR}/{SETTINGS_FILE}", f"{TOKENIZER_DIR}/{TOKENS_FILE}"]
     _check_names(found, lang, STEP, "output", wanted, record["outputs"])
     _check_names(found, lang, STEP, "input", wanted[-2:], record["inputs"])
     _check_one_of(found, lang, STEP, ["words", "lexicon"], record["inputs"])
-    _check_inputs(found, lang, [STEP], [lang])
     for name, digest in record["outputs"].items():
         if name in record["inputs"] and record["inputs"][name]["sha256"] != digest:
             found.error(f"{lang / name}: is not the same file as {record['inputs'][name]['path']}")
@@ -55,9 +58,31 @@ def check_graph_provenance(found: Findings, graph: Path, lang: Path, allow_missi
     _check_names(found, graph, GRAPH_STEP, "output", [LG_FILE, HLG_FILE], record["outputs"])
     _check_names(found, graph, GRAPH_STEP, "input", ["G"], record["inputs"])
     _check_lang_inputs(found, graph, GRAPH_STEP, lang, _GRAPH_INPUTS)
-    _check_stale(found, graph, [G_STEP, GRAPH_STEP], allow_missing)
-    _check_inputs(found, graph, [G_STEP, GRAPH_STEP], [lang, graph])
+    _check_stale(found, graph, allow_missing)
     found.note(f"made from {lang}")
+    return True
+
+
+def check_token_graph_provenance(
+    found: Findings, graph: Path, lang: Path, allow_missing: bool
+) -> bool:
+    """As `check_graph_provenance`, of an n-gram of tokens and its graphs."""
+    record = provenance.recorded_step(graph, TOKEN_STEP)
+    _check_names(found, graph, TOKEN_STEP, "output", [G_FILE, T_FILE, HT_FILE], record["outputs"])
+    _check_names(found, graph, TOKEN_STEP, "input", ["arpa"], record["inputs"])
+    tokens = {"tokens": f"{TOKENIZER_DIR}/{TOKENS_FILE}"}
+    _check_lang_inputs(found, graph, TOKEN_STEP, lang, tokens)
+    _check_stale(found, graph, allow_missing)
+    found.note(f"made from the tokens of {lang}")
+    return True
+
+
+def is_token_graph(graph: Path) -> bool:
+    """Whether it is on record that a directory's graphs are of tokens."""
+    try:
+        provenance.recorded_step(graph, TOKEN_STEP)
+    except MoeAsrError:  # no such record, or none that can be read: a check says so
+        return False
     return True
 
 
@@ -115,36 +140,13 @@ def _check_same_tokenizer(found: Findings, mine: Path, other: Path, tokenizer: T
             found.error(f"{mine / name}: is not the same file as {other / name}")
 
 
-def _check_stale(found: Findings, directory: Path, steps: list[str], allow_missing: bool) -> None:
-    """Everything that `provenance.verify` would refuse."""
-    gone = tuple(
-        f"{path} ({role}): "
-        for step in steps
-        for role, path in provenance.recorded_inputs(directory, step).items()
-        if not path.exists()
-    )
+def _check_stale(found: Findings, directory: Path, allow_missing: bool) -> None:
+    """Everything that `provenance.verify` would refuse, back to what no step made."""
     for problem in provenance.find_stale(directory):
-        if allow_missing and problem.startswith(gone):
+        if allow_missing and _MISSING_INPUT.search(problem):
             found.warn(problem)
         else:
             found.error(problem)
-
-
-def _check_inputs(
-    found: Findings, directory: Path, steps: list[str], checked: Iterable[Path]
-) -> None:
-    """Inputs that other steps made are up to date too; those in ``checked`` are looked at elsewhere."""
-    folders = [folder.resolve() for folder in checked]
-    for path in {
-        path.resolve()
-        for step in steps
-        for path in provenance.recorded_inputs(directory, step).values()
-    }:
-        if path.exists() and not any(path.is_relative_to(folder) for folder in folders):
-            try:
-                provenance.verify_made(path)
-            except StaleError as error:
-                found.error(f"{directory}: an input is stale itself: {error}")
 
 
 def _check_lang_inputs(

@@ -12,8 +12,9 @@ from moe_asr.fsa.cover import sentences_through
 from moe_asr.fsa.grammar_sampler import sample_paths
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.lang.validate_g import LoadedG
-from moe_asr.lang.validate_report import Findings
+from moe_asr.lang.validate_report import Findings, Skipped
 from moe_asr.lang.validate_text import TextSentence
+from moe_asr.text.symbol_table import SymbolTable
 
 TOLERANCE = 1e-4  # of a score, for each label of the path: what rounding can do
 _ALTERED_EVERY = 5  # of the sentences, one is also tried with other tokens, and in other frames
@@ -48,11 +49,24 @@ class Graphs:
     topology: str
 
 
+def token_graphs(
+    tokens: SymbolTable, g: LoadedG, t: DecodingGraph, ht: DecodingGraph, topology: str
+) -> Graphs:
+    """T and HT: every token is a word that is spelled by itself."""
+    spellings = {token: [((token,), 0.0)] for token in range(len(tokens))}
+    return Graphs(spellings, g, t, ht, topology)
+
+
 def check_sampled(found: Findings, graphs: Graphs, number: int, seed: int) -> bool:
     """Sentences drawn from G by their probability, and sentences through as many arcs of it, drawn evenly.
 
     Each is spelled by pronunciations drawn evenly, so that the rare ones are tried too.
+
+    Raises:
+        Skipped: if the graphs are of tokens with exact backoff, which gives other scores than G as a graph.
     """
+    if graphs.lg.metadata.get("backoff") == "exact":
+        raise Skipped("exact backoff: scores are not those of the best path through G")
     rng = random.Random(seed)
     fst = graphs.g.fst
     sentences = [path.words for path in sample_paths(fst, number, rng)]

@@ -30,6 +30,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workplace]:
     return places
 
 
+@pytest.fixture
+def place(built: dict[str, Workplace], tmp_path: Path) -> Workplace:
+    """A copy of the workplace of byte pairs."""
+    return built["bpe"].copy(tmp_path / "place")
+
+
 def _unrecorded(path: Path) -> Path:
     """A copy of a file that no step made."""
     copy = path.with_name("own_words")

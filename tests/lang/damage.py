@@ -175,6 +175,24 @@ def relabel(name: str, arc: int, label: int) -> Callable[[Any], Any]:
     return lambda item: replace(item, **{name: _set(getattr(item, name), arc, label)})
 
 
+def word(arc: int, label: int) -> Callable[[Fst], Fst]:
+    """Another label on both sides of an arc of an acceptor."""
+    return lambda item: relabel("olabel", arc, label)(relabel("ilabel", arc, label)(item))
+
+
+def order(*arcs: int) -> Callable[[Any], Any]:
+    """The first arcs in another order."""
+
+    def change(item: Any) -> Any:
+        index = np.array([*arcs, *range(len(arcs), item.num_arcs)])
+        if isinstance(item, Fst):
+            return item.take(index)
+        tables = item.token_table, item.word_table, item.metadata
+        return DecodingGraph.from_arcs(item.arcs().take(index), *tables)
+
+    return change
+
+
 def drop_arc(arc: int) -> Callable[[Any], Any]:
     """One arc less."""
 
@@ -198,12 +216,15 @@ def about(**metadata: Any) -> Callable[[DecodingGraph], DecodingGraph]:
     return lambda item: replace(item, metadata={**item.metadata, **metadata})
 
 
-def record(change: Callable[[dict[str, Any]], object]) -> Damage:
-    """Changes the steps of a ``provenance.json``."""
+def forget(step: str, part: str | None = None, name: str | None = None) -> Damage:
+    """Takes a step off a ``provenance.json``, or one of its ``inputs`` or ``outputs``."""
 
     def damage(path: Path) -> None:
         content = json.loads(path.read_text())
-        change(content["steps"])
+        if part is None:
+            del content["steps"][step]
+        else:
+            del content["steps"][step][part][name]
         path.write_text(json.dumps(content))
 
     return damage

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from moe_asr.lang.make_g import make_g
-from moe_asr.lang.make_graph import make_graph
+from moe_asr.lang.make_graph import make_graph, make_token_graph
 from moe_asr.lang.prepare import prepare_lang
 from moe_asr.lang.provenance import PROVENANCE_FILE, hash_path
 from moe_asr.lang.text import make_word_list, split_text
 from moe_asr.lang.tokenizer import make_tokenizer
 from moe_asr.lang.validate import ValidationOptions, validate
-from moe_asr.lang.validate_report import Report
+from moe_asr.lang.validate_report import CheckResult, Report
 from moe_asr.lm.train import train_arpa
 
 ENGLISH = [
@@ -55,8 +55,11 @@ PHONE_GRAMMAR = """\
 
 
 class Workplace:
-    """A folder with inputs (``text``, ``words`` or ``lexicon``, ``lm.arpa``, ``g.gram``, ``what.txt``), ``units``,
-    ``lang``, and the graphs ``ngram`` and ``grammar``."""
+    """A folder with inputs, the tokenizer ``units``, ``lang``, and the graphs ``ngram`` and ``grammar``.
+
+    Inputs are ``text``, ``words`` or ``lexicon``, ``lm.arpa``, ``g.gram`` and its ``what.txt``; with byte pairs
+    there are also ``tokens.arpa`` and the graph ``tokens``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,6 +98,11 @@ class Workplace:
         arguments = {"builder": "openfst", "report": self.said.append, **changes}
         return make_graph(self / graph, self.lang, **arguments)
 
+    def make_tokens(self, **changes: Any) -> bool:
+        """T and HT of a bigram of the text's tokens."""
+        arguments = {"builder": "openfst", "report": self.said.append, **changes}
+        return make_token_graph(self / "tokens", self / "units", self / "tokens.arpa", **arguments)
+
     def make_graphs(self) -> None:
         for graph in ("ngram", "grammar"):
             self.make_g(graph)
@@ -112,7 +120,7 @@ class Workplace:
         return validate(self.lang, [self / graph for graph in graphs], ValidationOptions(**options))
 
     def forge(self) -> None:
-        """Puts every file as it is now on record, as what the steps read and wrote."""
+        """Puts every file on record as it is now, as what the steps read and wrote."""
         for path in self.folder.rglob(PROVENANCE_FILE):
             content = json.loads(path.read_text())
             for step in content["steps"].values():
@@ -139,6 +147,8 @@ def build_bpe(folder: Path) -> Workplace:
     place.make_lang()
     place.train(3, "words")
     place.make_graphs()
+    train_arpa(place / "text", 2, place / "tokens.arpa", tokenizer=place / "units")
+    place.make_tokens()
     return place
 
 
@@ -172,3 +182,8 @@ def build_phone(folder: Path) -> Workplace:
 
 
 BUILDERS = {"bpe": build_bpe, "chinese": build_chinese, "phone": build_phone}
+
+
+def by_name(report: Report, name: str) -> list[CheckResult]:
+    """The results of all checks of a name."""
+    return [result for result in report.results if result.name == name]
