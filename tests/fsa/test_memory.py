@@ -80,18 +80,18 @@ def test_control_groups(tmp_path: Path, version: int) -> None:
 
 @LINUX
 def test_peaks_are_of_the_time_since_the_meter_was_made() -> None:
-    PeakMeter()
-    large = np.ones(8 * MB)  # 64 MB
+    """Arrays above 32 MB: smaller ones may take what the allocator has kept from others, and is resident."""
+    large = np.ones(32 * MB)  # 256 MB
     del large
     meter = PeakMeter()
     before = meter.peak_bytes()
     assert before is not None
-    small = np.ones(2 * MB)  # 16 MB
+    small = np.ones(6 * MB)  # 48 MB
     del small
     peak, growth = meter.peak_bytes(), meter.growth_bytes()
     assert peak is not None and growth is not None
-    assert 12 * MB < peak - before < 40 * MB
-    assert 12 * MB < growth < 40 * MB
+    assert 40 * MB < peak - before < 120 * MB
+    assert 40 * MB < growth < 120 * MB
 
 
 @LINUX
