@@ -3,11 +3,11 @@
 # table, in stages. See README.md beside this file.
 #
 #   run.sh                  the full recipe: 8 hours of speech, a BPE and a phone system
-#   run.sh --demo           2.5 hours and 15 minutes of training, the BPE system only
+#   run.sh --demo           2.5 hours and 13 minutes of training, the BPE system only
 #   run.sh --tiny           a few updates on a few sentences: checks that every stage runs
 #   --stage N --stop-stage M   run only these stages (with the same other options as before)
 #   --exp DIR               where everything is written (default: exp/voice_commands)
-#   --minutes M             minutes of training for each system (default: 45; with --demo 15)
+#   --minutes M             minutes of training for each system (default: 45; with --demo 13)
 #
 # What is up to date is not done again, but for decoding; a training that was cut is continued.
 set -euo pipefail
@@ -36,7 +36,7 @@ work=$exp/full
 case $size in
   full) minutes=${minutes:-45} ;;
   demo)
-    work=$exp/demo units=(bpe) minutes=${minutes:-15}
+    work=$exp/demo units=(bpe) minutes=${minutes:-13}
     hours=(2.1 0.15 0.25)
     ;;
   tiny)
