@@ -64,7 +64,8 @@ class SpeechServer:
     def close(self) -> None:
         """Ends the server."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has died, with requests unread
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
