@@ -122,6 +122,7 @@ def test_a_graph_above_the_memory_limit_is_given_up(tmp_path: Path, builder: str
     output.mkdir()
     limit = 400 * MB
     told: list[BuildStep] = []
+    before = children_of(os.getpid())  # of other tests in this process
     with pytest.raises(GraphError) as caught:
         build_graph_files(job, output, limit, told.append)
     message = str(caught.value)
@@ -137,7 +138,7 @@ def test_a_graph_above_the_memory_limit_is_given_up(tmp_path: Path, builder: str
     ):
         assert advice in message
     assert list(output.iterdir()) == []
-    assert not children_of(os.getpid())
+    assert set(children_of(os.getpid())) <= set(before)
 
 
 STEP_AFTER = {"L o G": "det(L o G)", "det(L o G)": "LG", "LG": "HLG", "G": "L o G"}
