@@ -56,7 +56,9 @@ def check_g(found: Findings, graph: Path, words: SymbolTable) -> LoadedG | None:
 
     passes = fst.ilabel == backoff
     for name in ("ilabel", "olabel"):
-        arcs(getattr(fst, name) >= len(words), f"expected ids of {words.source}, below {len(words)}")
+        arcs(
+            getattr(fst, name) >= len(words), f"expected ids of {words.source}, below {len(words)}"
+        )
     arcs(fst.ilabel == 0, "no epsilon may be read")
     arcs(fst.olabel == backoff, f"{BACKOFF} may not be written")
     arcs(passes & (fst.olabel != 0), f"expected {BACKOFF}:<eps>")
