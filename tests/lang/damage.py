@@ -98,8 +98,16 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def write(text: str) -> Damage:
+    """Puts another text in the place of all."""
+    return lambda path: path.write_text(text, encoding="utf-8") and None  # type: ignore[func-returns-value]
+
+
 def remove(path: Path) -> None:
-    path.unlink()
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def flip(tensor: str, index: int, bit: int = 0) -> Damage:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from moe_asr.fsa.accept import spellings_of
+from moe_asr.fsa.arcs import Arcs, concatenate
 from moe_asr.fsa.build import build_hlg, build_lg
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph import DecodingGraph
@@ -213,6 +214,23 @@ def test_a_topology_that_is_said_to_be_another_is_found_by_frames(place: Workpla
         wrong = [finding.message for finding in found.kept]
         assert all(" frames: " in message for message in wrong)
         assert good or any("off" in message for message in wrong)
+
+
+def test_tokens_too_many_may_not_be_accepted(place: Workplace) -> None:
+    """Every state of LG has loops of the tokens that lead to it: it takes what a sentence says, and more."""
+    path = place / "ngram/LG.safetensors"
+    lg = DecodingGraph.load(path)
+    arcs = lg.arcs()
+    inner = arcs.take(np.flatnonzero(arcs.label >= 0))
+    empty = np.zeros(0, np.int32)
+    loops = Arcs(inner.dst, inner.dst, inner.label, 0 * inner.score, 0 * inner.row_splits, empty)
+    both = concatenate([arcs, loops.best_of_equals()]).sort()
+    tables = lg.token_table, lg.word_table, lg.metadata
+    DecodingGraph.from_arcs(both, *tables).save(path)
+    place.forge()
+    report = place.validate("ngram", rebuild=False, text=None)
+    said = report.errors("sampled sentences")
+    assert said and all("with other tokens: LG accepts" in error for error in said)
 
 
 def test_rare_pronunciations_are_tried(built: dict[str, Workplace], tmp_path: Path) -> None:
