@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import runpy
 import shutil
 import sys
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from moe_asr.config import to_dict
-from moe_asr.errors import ConfigError, TextError
+from moe_asr.errors import ConfigError, GraphError, TextError
 from moe_asr.files import write_yaml
 from moe_asr.lang.directory import LangDir
 from moe_asr.lang.tokenizer import make_tokenizer
 from moe_asr.lang.validate import ValidationOptions
+from moe_asr.lang.validate_files import check_determinizable
 from moe_asr.lang.validate_report import Findings, Report, Runner, Skipped
 from moe_asr.model.config import preset
 from moe_asr.text.tokenizer import BpeTokenizer
@@ -327,3 +329,26 @@ def test_unusable_arguments(
 ) -> None:
     assert run(arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_every_check_is_documented(built: dict[str, Workplace]) -> None:
+    """And no others are: the names in the first columns of the document's tables of checks."""
+    document = (SCRIPT.parents[1] / "docs" / "validation.md").read_text(encoding="utf-8")
+    report = built["bpe"].validate("ngram", "tokens")
+    names = {result.name for result in report.results}
+    checks = document.split("## Checks of a language directory")[1]
+    rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", checks, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    listed |= {name for name in ("T", "HT", "T rebuilt") if f"`{name}`" in checks}
+    assert names == listed
+    options = document.split("## Options")[1].split("##")[0]
+    assert all(f"--{name.replace('_', '-')}" in options for name in vars(ValidationOptions()))
+
+
+def test_what_cannot_be_determinized(built: dict[str, Workplace]) -> None:
+    """L itself, which has homophones and beginnings: no file of a consistent directory can be so."""
+    lang = LangDir.load(built["phone"].lang)
+    found = Findings(10)
+    assert check_determinizable(found, lang.L_disambig, lang.tokens, lang.words)
+    with pytest.raises(GraphError, match="L cannot tell"):
+        check_determinizable(found, lang.L, lang.tokens, lang.words)
