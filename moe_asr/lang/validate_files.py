@@ -33,6 +33,7 @@ from moe_asr.lang.directory import (
     disambig_table,
     disambiguated_lines,
 )
+from moe_asr.lang.prepare import UNSPELLABLE
 from moe_asr.lang.validate_report import Findings, Skipped
 from moe_asr.text.lexicon import (
     BACKOFF,
@@ -131,8 +132,11 @@ def check_lexicon_source(
         raise Skipped(f"{path or 'the source'} is not there")
     if role == "words":
         entries, unspellable = spell_words(read_word_list(path), tokenizer)
-        skip = provenance.recorded_settings(lang, STEP).get("skip_unspellable")
-        if unspellable and not skip:
+        if provenance.recorded_settings(lang, STEP).get("skip_unspellable"):
+            skipped = [line for _, line in decoded_lines(found, lang / UNSPELLABLE)]
+            _same_lines(found, lang / UNSPELLABLE, skipped, unspellable, str(path))
+            found.note(f"{len(unspellable)} words of it cannot be spelled")
+        elif unspellable:
             found.error(f"{path}: {describe_unspellable(unspellable)}")
         if not entries:
             found.error(f"{path}: not one word can be spelled by the tokenizer")

@@ -163,6 +163,20 @@ def test_a_lexicon_that_the_tokenizer_did_not_make_may_spell_otherwise(tmp_path:
     assert "the tokenizer spells 'read a book' as r e a d" in result.findings[0].message
 
 
+def test_words_that_were_left_out(place: Workplace) -> None:
+    (place / "own_words").write_text("turn\nna\u00efve\nlight\nca\u00f1on\n", encoding="utf-8")
+    arguments = {"words": place / "own_words", "skip_unspellable": place / "skipped"}
+    place.make_lang(**arguments)
+    report = place.validate(text=None)
+    (source,) = by_name(report, "lexicon source")
+    assert report.ok and source.note.startswith("2 words of it cannot be spelled")
+    d.delete_line(1)(place / "lang/unspellable.txt")
+    place.forge()
+    report = place.validate(text=None)
+    assert report.failed == ["lexicon source"]
+    assert "unspellable.txt:1: found 'ca\u00f1on', expected 'na\u00efve'" in report.errors()[0]
+
+
 def test_stale_inputs_of_inputs_are_found(place: Workplace) -> None:
     """The text changed after the word list was made of it, which the language directory was made of."""
     (place / "text").write_text((place / "text").read_text() + "play a waltz\n")
