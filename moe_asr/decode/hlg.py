@@ -7,7 +7,8 @@ from torch import Tensor
 from moe_asr.decode.greedy import collapse
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, Hypothesis, register
 from moe_asr.errors import ConfigError
-from moe_asr.fsa.search_k2 import BestPath, K2Search, K2SearchOptions, one_best
+from moe_asr.fsa.engine import SearchOptions
+from moe_asr.fsa.search_k2 import BestPath, K2Search, one_best
 
 
 @register("one_best")
@@ -20,9 +21,9 @@ class OneBest(DecodingMethod):
         MissingDependencyError: if there is no k2.
     """
 
-    options_type = K2SearchOptions
+    options_type = SearchOptions
 
-    def __init__(self, resources: DecodingResources, options: K2SearchOptions) -> None:
+    def __init__(self, resources: DecodingResources, options: SearchOptions) -> None:
         super().__init__(resources, options)
         if resources.graph is None:
             raise ConfigError("one_best searches a graph: none was given")

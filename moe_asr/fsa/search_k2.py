@@ -11,40 +11,9 @@ import torch
 from torch import Tensor
 
 from moe_asr.errors import DataError, GraphError
+from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import import_k2
-
-
-@dataclass(frozen=True)
-class K2SearchOptions:
-    """Pruning, as in ``k2.intersect_dense_pruned``.
-
-    Attributes:
-        search_beam: a state is dropped if its score is this much below the best of its frame.
-        output_beam: an arc of the lattice is dropped if its best path is this much below the best.
-        min_active, max_active: states a frame that the beam is adapted to; advisory.
-        graph_scale: multiplies the graph's scores (those of the language model and the lexicon).
-    """
-
-    search_beam: float = 20.0
-    output_beam: float = 8.0
-    min_active: int = 30
-    max_active: int = 10000
-    graph_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (self.search_beam > 0 and self.output_beam > 0):
-            raise ValueError(
-                f"beams must be positive, found search_beam={self.search_beam}, "
-                f"output_beam={self.output_beam}"
-            )
-        if not 0 <= self.min_active <= self.max_active or self.max_active < 1:
-            raise ValueError(
-                "expected 0 <= min_active <= max_active and max_active >= 1, "
-                f"found {self.min_active} and {self.max_active}"
-            )
-        if not 0.0 <= self.graph_scale < float("inf"):
-            raise ValueError(f"graph_scale must be finite, 0 or more, found {self.graph_scale}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +42,7 @@ class K2Search:
     def __init__(
         self,
         graph: DecodingGraph,
-        options: K2SearchOptions = K2SearchOptions(),
+        options: SearchOptions = SearchOptions(),
         device: str = "cpu",
     ) -> None:
         if graph.topology_implied:

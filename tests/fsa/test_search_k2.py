@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 
 from moe_asr.errors import DataError, GraphError
 from moe_asr.fsa.build import build_graphs
+from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.grammar import word_loop
-from moe_asr.fsa.search_k2 import K2Search, K2SearchOptions, one_best
+from moe_asr.fsa.search_k2 import K2Search, one_best
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
 from tests.fsa.references import brute_force, random_lexicon
 
 TOKENS = ["<blk>", "x", "y"]
-WIDE = K2SearchOptions(search_beam=100.0, output_beam=50.0, min_active=1000, max_active=100000)
+WIDE = SearchOptions(search_beam=100.0, output_beam=50.0, min_active=1000, max_active=100000)
 
 
-def search_for(lexicon: Lexicon, options: K2SearchOptions = WIDE) -> K2Search:
+def search_for(lexicon: Lexicon, options: SearchOptions = WIDE) -> K2Search:
     g = word_loop(lexicon.words).to_fst(lexicon.word_table())
     return K2Search(build_graphs(lexicon, g, SymbolTable(TOKENS)).hlg, options)
 
@@ -58,7 +59,7 @@ def test_best_path_against_enumeration(number: int, graph_scale: float) -> None:
 @pytest.mark.k2
 def test_results_do_not_depend_on_the_batch() -> None:
     lexicon = Lexicon([Pronunciation("XY", ("x", "y")), Pronunciation("X", ("x",))])
-    search = search_for(lexicon, K2SearchOptions())
+    search = search_for(lexicon, SearchOptions())
     lengths = torch.tensor([3, 9, 1, 9, 5, 7])
     log_probs = log_probs_of(6, 9)
     together = one_best(search.intersect(log_probs, lengths))
@@ -75,7 +76,7 @@ def test_results_do_not_depend_on_the_batch() -> None:
 
 @pytest.mark.k2
 def test_no_path_is_a_result_of_its_utterance_only() -> None:
-    search = search_for(Lexicon([Pronunciation("XY", ("x", "y"))]), K2SearchOptions())
+    search = search_for(Lexicon([Pronunciation("XY", ("x", "y"))]), SearchOptions())
     log_probs = log_probs_of(3, 4)
     log_probs[0, 1:] = torch.tensor([-float("inf"), 0.0, -float("inf")])  # x to the end: no word
     log_probs[2, 2] = -float("inf")  # a frame in which nothing is possible
@@ -153,4 +154,4 @@ def test_only_an_hlg_can_be_searched(requires_k2: Any) -> None:
 )
 def test_options_out_of_range(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected|positive|graph_scale"):
-        K2SearchOptions(**values)
+        SearchOptions(**values)
