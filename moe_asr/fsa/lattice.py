@@ -25,9 +25,9 @@ _DTYPES = {
 class Lattice:
     """A arcs over states 0..S-1, topologically sorted: every arc leads to a higher state.
 
-    State 0 is the start and S-1 the one final state; every state is on a path between them. An arc reads one
-    frame, ``frame[dst] - 1``, and its ``token`` is the label of that frame (0 is blank); the arcs into the final
-    state have token -1 and read none. A lattice without a path has no states and no arcs.
+    State 0 is the start and S-1 the one final state; every state is on a path between them. An arc reads
+    one frame, ``frame[dst] - 1``, and its ``token`` is the label of that frame (0 is blank); the arcs into
+    the final state have token -1 and read none. A lattice without a path has no states and no arcs.
 
     Attributes:
         src, dst: (A,) int32, sorted by src.

@@ -42,14 +42,14 @@ class K2Search:
     def __init__(
         self,
         graph: DecodingGraph,
-        options: SearchOptions = SearchOptions(),
+        options: SearchOptions | None = None,
         device: str = "cpu",
     ) -> None:
         if graph.topology_implied:
             raise GraphError(f"the k2 search needs an HLG, found a graph of kind {graph.kind}")
         k2 = import_k2()
         self.graph = graph
-        self.options = options
+        self.options = options = options or SearchOptions()
         fsa = k2.arc_sort(graph.to_k2(device))
         fsa.scores = fsa.scores * options.graph_scale
         fsa.lm_scores = fsa.scores.clone()  # lattices inherit it: the graph's part of their scores
