@@ -1,0 +1,262 @@
+"""The native search engine: exact lattices on the CPU, offline and streaming, compiled by numba."""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_asr.errors import DataError
+from moe_asr.fsa.engine import SearchEngine, SearchOptions
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.native.kernels import EXPLICIT
+from moe_asr.fsa.native.partial import PartialResult, partial_result
+from moe_asr.fsa.native.pieces import end_of_piece, final_arcs, join_pieces, tail_piece
+from moe_asr.fsa.native.search_graph import compile_graph
+from moe_asr.fsa.native.store import Workspace
+from moe_asr.fsa.native.stream import NativeStream
+from moe_asr.fsa.starts_token import starts_token
+
+T = TypeVar("T")
+_INTERVAL = 32  # steps from one pruning of the lattice to the next
+
+
+@dataclass(frozen=True)
+class NativeSearchOptions(SearchOptions):
+    """`SearchOptions`, and what trades exactness for speed; all of that is off by default.
+
+    Attributes:
+        topology: of an LG or T: ``standard`` or ``modified``.
+        blank_skip: a frame is left out if its blank has at least this posterior (0..1), and so had the frame
+            before it. 1 leaves none out.
+        token_beam: tokens this much below the best of their frame are taken for impossible; blank never is.
+        strict_max_active: instead of adapting the beam over the frames, expand the best ``max_active`` states
+            of each frame, as Kaldi's decoders do.
+    """
+
+    topology: str = "standard"
+    blank_skip: float = 1.0
+    token_beam: float = math.inf
+    strict_max_active: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.5 <= self.blank_skip <= 1.0:
+            raise ValueError(f"blank_skip must be between 0.5 and 1, found {self.blank_skip}")
+        if not self.token_beam > 0:
+            raise ValueError(f"token_beam must be positive, found {self.token_beam}")
+
+
+class NativeEngine(SearchEngine):
+    """Token passing over an HLG, or over an LG whose CTC topology is implied; both give the same lattices.
+
+    Streams are independent of one another, and each thread advances its own: a stream must not be given to
+    two calls at a time, the engine may be.
+
+    Args:
+        graph: HLG, HT, LG or T.
+        num_threads: streams (or utterances) searched at a time.
+
+    Raises:
+        GraphError: if the topology is unknown.
+    """
+
+    options: NativeSearchOptions
+
+    def __init__(
+        self,
+        graph: DecodingGraph,
+        options: SearchOptions | None = None,
+        num_threads: int = 1,
+    ) -> None:
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, found {num_threads}")
+        self.graph = graph
+        self.options = _native_options(options)
+        self._graph = compile_graph(graph, self.options.topology, self.options.graph_scale)
+        self._starts_token = starts_token(graph) if self._graph.topology == EXPLICIT else None
+        scores = self._graph.score
+        self._limits = np.array(
+            [
+                self.options.search_beam,
+                self.options.output_beam,
+                self.options.min_active,
+                self.options.max_active,
+                self.options.token_beam,
+                self.options.strict_max_active,
+                scores.max() if len(scores) else -math.inf,
+            ],
+            np.float64,
+        )
+        self._num_threads = num_threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._workspaces = threading.local()
+
+    def search(
+        self,
+        log_probs: Tensor,
+        lengths: Tensor,
+        utterance_ids: Sequence[str] | None = None,
+        partial: bool = False,
+    ) -> list[Lattice]:
+        """See `SearchEngine.search`."""
+        if log_probs.ndim != 3 or len(lengths) != len(log_probs):
+            raise DataError(
+                f"expected log_probs (N, T, C) and N lengths, found {tuple(log_probs.shape)} "
+                f"and {len(lengths)} lengths"
+            )
+        rows = []
+        for index, length in enumerate(torch.as_tensor(lengths).tolist()):
+            name = _name(utterance_ids, index)
+            if not 0 <= length <= log_probs.shape[1]:
+                raise DataError(
+                    f"utterance {name}: length {length}, but log_probs have {log_probs.shape[1]} frames"
+                )
+            rows.append(self._rows(log_probs[index, :length], f"utterance {name}", 0))
+
+        def whole(utterance: np.ndarray) -> Lattice:
+            state = self.start()
+            self._read(state, utterance)
+            return self.finish(state, partial)
+
+        return self._map(whole, rows)
+
+    def start(self) -> NativeStream:
+        """The state of a new stream."""
+        return NativeStream(self._graph.start, self.options.search_beam)
+
+    def advance(
+        self,
+        states: Sequence[NativeStream],
+        log_probs: Sequence[Tensor],
+        stream_ids: Sequence[str] | None = None,
+    ) -> None:
+        """Feeds each of ``states`` its next frames.
+
+        Args:
+            states: different streams.
+            log_probs: for each stream (T_i, C) float32, natural log, T_i >= 0.
+            stream_ids: for messages.
+
+        Raises:
+            GraphError: if C is not the graph's number of tokens.
+            DataError: naming the stream, on NaN or +inf; or a stream given twice or finished. Nothing
+                has been read then.
+        """
+        if len(states) != len(log_probs):
+            raise DataError(f"{len(states)} streams, but log_probs of {len(log_probs)}")
+        if len({id(state) for state in states}) != len(states):
+            raise DataError("a stream was given twice in one call")
+        work = []
+        for index, (state, chunk) in enumerate(zip(states, log_probs, strict=True)):
+            name = f"stream {_name(stream_ids, index)}"
+            if state.is_finished:
+                raise DataError(f"{name} has been finished")
+            work.append((state, self._rows(chunk, name, state.num_frames)))
+        self._map(lambda item: self._read(*item), work)
+
+    def partial(self, state: NativeStream) -> PartialResult:
+        """The best words so far."""
+        return partial_result(state, self._graph)
+
+    def lattice(self, state: NativeStream, partial: bool = True) -> Lattice:
+        """The lattice of what the stream has read and not released; the stream goes on.
+
+        Where no path ends in a final state now, all end where they stand (``partial``), or it is empty.
+        """
+        finals = final_arcs(state.store, self._graph, partial, can_end=not state.is_dead)
+        if finals is None:
+            return Lattice.empty(state.num_frames)
+        piece, kept, final_src = tail_piece(state.store, finals, self.options.output_beam)
+        return join_pieces(
+            [*state.pieces, piece], finals, kept, final_src, self._graph, self._starts_token,
+            state.num_frames,
+        )  # fmt: skip
+
+    def finish(self, state: NativeStream, partial: bool = False) -> Lattice:
+        """Ends a stream: the lattice of all its frames but those released."""
+        if state.is_finished:
+            raise DataError("the stream has been finished already")
+        lattice = self.lattice(state, partial)
+        state.is_finished = True
+        return lattice
+
+    def release(self, state: NativeStream) -> Lattice | None:
+        """Hands over the lattice of the frames that can no longer change, and forgets it.
+
+        Joined one after the other with what `finish` returns, the pieces are the lattice of the whole
+        stream, see `join_lattices`. None if nothing new is ready.
+        """
+        if not state.pieces:
+            return None
+        last = np.array([len(state.pieces[-1].frame) - 1], np.int32)
+        lattice = join_pieces(
+            state.pieces, end_of_piece(), np.zeros(1, np.int64), last, self._graph, self._starts_token,
+            state.num_frames,
+        )  # fmt: skip
+        state.pieces = []
+        return lattice
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _rows(self, log_probs: Tensor, name: str, first_frame: int) -> np.ndarray:
+        """(T, C) float32, checked."""
+        if log_probs.ndim != 2:
+            raise DataError(f"{name}: expected log_probs (T, C), found {tuple(log_probs.shape)}")
+        self.graph.check_vocabulary(log_probs.shape[1])
+        rows = np.ascontiguousarray(log_probs.detach().cpu().numpy(), np.float32)
+        highest = rows.max(axis=1)  # NaN comes through
+        bad = ~(highest < np.inf)
+        if bad.any():
+            frame = int(np.flatnonzero(bad)[0])
+            raise DataError(
+                f"{name}: log_probs of frame {first_frame + frame} hold {float(highest[frame])}"
+            )
+        return rows
+
+    def _read(self, state: NativeStream, rows: np.ndarray) -> None:
+        frames = np.arange(state.num_frames + 1, state.num_frames + len(rows) + 1)
+        state.num_frames += len(rows)
+        if self.options.blank_skip < 1.0 and len(rows):
+            is_blank = rows[:, 0] >= np.float32(math.log(self.options.blank_skip))
+            kept = ~(is_blank & np.concatenate([[state.after_blank], is_blank[:-1]]))
+            state.after_blank = bool(is_blank[-1])
+            rows, frames = np.ascontiguousarray(rows[kept]), frames[kept]
+        if len(rows):
+            state.read(rows, frames, self._graph, self._limits, _INTERVAL, self._workspace())
+
+    def _workspace(self) -> Workspace:
+        """This thread's."""
+        if not hasattr(self._workspaces, "workspace"):
+            num_tokens = len(self.graph.token_table)
+            self._workspaces.workspace = Workspace(self._graph.num_states, num_tokens)
+        return self._workspaces.workspace
+
+    def _map(self, function: Callable[[T], object], items: Sequence[T]) -> list:
+        if self._num_threads == 1 or len(items) < 2:
+            return [function(item) for item in items]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._num_threads, "moe_asr-search")
+        return list(self._pool.map(function, items))
+
+
+def _native_options(options: SearchOptions | None) -> NativeSearchOptions:
+    if options is None:
+        return NativeSearchOptions()
+    if isinstance(options, NativeSearchOptions):
+        return options
+    return NativeSearchOptions(**vars(options))
+
+
+def _name(names: Sequence[str] | None, index: int) -> str:
+    return names[index] if names is not None else f"{index} of the batch"

@@ -1,0 +1,98 @@
+"""The memory of the native search: what a stream keeps, and what a thread works with; both only grow."""
+
+import numpy as np
+
+from moe_asr.fsa.native.kernels import NUM_BUCKETS, NUM_COUNTS, NUM_STEPS
+
+Arrays = tuple[np.ndarray, ...]
+_STATES = (np.int32, np.float32, np.float32, np.float32, np.int32)
+_LINKS = (np.int32, np.int32, np.int32, np.float32, np.float32)
+_STEPS = (np.int64, np.int64, np.float64, np.int64)
+
+
+def _empty(dtypes: tuple[type, ...], size: int) -> Arrays:
+    return tuple(np.empty(size, dtype) for dtype in dtypes)
+
+
+def _grown(arrays: Arrays, used: int, size: int) -> Arrays:
+    larger = tuple(np.empty(size, array.dtype) for array in arrays)
+    for old, new in zip(arrays, larger, strict=True):
+        new[:used] = old[:used]
+    return larger
+
+
+class Store:
+    """States, links and steps of one stream, as `moe_asr.fsa.native.kernels` describes them."""
+
+    def __init__(self, first_state: int) -> None:
+        self.states = _empty(_STATES, 2048)
+        self.links = _empty(_LINKS, 4096)
+        self.steps = _empty(_STEPS, 128)
+        self.counts = np.zeros(NUM_COUNTS, np.int64)
+        self.states[0][0], self.states[1][0], self.states[2][0] = first_state, 0.0, 0.0
+        self.steps[0][:2] = 0, 1
+        self.steps[1][0] = self.steps[2][0] = self.steps[3][0] = 0
+
+    @property
+    def arrays(self) -> tuple[Arrays, Arrays, Arrays]:
+        """What the kernels take."""
+        return self.states, self.links, self.steps
+
+    @property
+    def newest(self) -> int:
+        """The last step's number; steps are numbered from the oldest one kept."""
+        return int(self.counts[NUM_STEPS])
+
+    @property
+    def num_states(self) -> int:
+        return int(self.steps[0][self.newest + 1])
+
+    @property
+    def num_links(self) -> int:
+        return int(self.steps[1][self.newest])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory taken, used or not."""
+        return sum(array.nbytes for part in self.arrays for array in part)
+
+    def grow(self) -> None:
+        """Doubles the steps, if they are full; else states and links."""
+        if self.newest + 3 > len(self.steps[0]):
+            self.steps = _grown(self.steps, self.newest + 2, 2 * len(self.steps[0]))
+        else:
+            self.states = _grown(self.states, self.num_states, 2 * len(self.states[0]))
+            self.links = _grown(self.links, self.num_links, 2 * len(self.links[0]))
+
+    def shrink(self) -> None:
+        """Gives back what a busy passage took, once it is committed."""
+        if len(self.links[0]) > 4096 and 8 * self.num_links < len(self.links[0]):
+            self.links = _grown(self.links, self.num_links, max(4096, 2 * self.num_links))
+        if len(self.states[0]) > 2048 and 8 * self.num_states < len(self.states[0]):
+            self.states = _grown(self.states, self.num_states, max(2048, 2 * self.num_states))
+
+
+class Workspace:
+    """What one thread needs to search one frame after another, of any stream of a graph."""
+
+    def __init__(self, num_states: int, num_tokens: int) -> None:
+        self.slot = np.full(num_states, -1, np.int32)
+        self.row = (
+            np.empty(num_tokens, np.float32),
+            np.empty(num_tokens, np.int32),
+            np.empty(NUM_BUCKETS, np.int64),
+        )
+        self._allocate(16384)
+
+    def _allocate(self, size: int) -> None:
+        dtypes = (np.int32, np.float32, np.int32, np.int32, np.int32, np.float32, np.float32)
+        self.links = _empty(dtypes, size)
+
+    @property
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """What the kernels take."""
+        return (self.slot, *self.links), self.row
+
+    def grow(self) -> None:
+        """Makes room for twice as many links a frame."""
+        self._allocate(2 * len(self.links[0]))

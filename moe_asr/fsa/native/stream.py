@@ -1,0 +1,104 @@
+"""One stream of the native search: frames in, committed pieces and the best words so far out."""
+
+import numpy as np
+
+from moe_asr.fsa.native.kernels import (
+    ARCS_EXPANDED,
+    DONE,
+    GROW_STORE,
+    GROW_WORKSPACE,
+    MERGED_STEP,
+    NO_PATH,
+    STATES_ACTIVE,
+    STATUS,
+    TOTAL_STEPS,
+    drop_steps,
+    search_steps,
+)
+from moe_asr.fsa.native.pieces import Piece, cut_piece
+from moe_asr.fsa.native.search_graph import SearchGraph
+from moe_asr.fsa.native.store import Store, Workspace
+
+# rows handed to the kernel at once, and steps worth the cutting of a piece
+_ROWS, _PIECE = 256, 64
+
+
+class NativeStream:
+    """The state of a stream: a store, the pieces that can no longer change, and counters.
+
+    Attributes:
+        num_frames: read so far.
+        is_dead: no path can go on; frames are counted and not searched.
+        pieces: committed, the oldest first, without those that were released.
+    """
+
+    def __init__(self, first_state: int, search_beam: float) -> None:
+        self.store = Store(first_state)
+        self.beam = np.array([search_beam], np.float64)
+        self.num_frames = 0
+        self.is_dead = False
+        self.is_finished = False
+        self.pieces: list[Piece] = []
+        self.words: list[int] = []  # of the best path, committed
+        self.word_frames: list[int] = []
+        self.after_blank = False  # whether the frame before was blank beyond the threshold
+
+    @property
+    def num_steps(self) -> int:
+        """Frames searched."""
+        return int(self.store.counts[TOTAL_STEPS])
+
+    @property
+    def arcs_expanded(self) -> int:
+        """Arcs of the graph whose scores were summed; arcs that the topology implies are not counted."""
+        return int(self.store.counts[ARCS_EXPANDED])
+
+    @property
+    def states_active(self) -> int:
+        """Active states, summed over the frames."""
+        return int(self.store.counts[STATES_ACTIVE])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the store and of the pieces that wait to be released."""
+        return self.store.num_bytes + sum(piece.num_bytes for piece in self.pieces)
+
+    def read(
+        self,
+        log_probs: np.ndarray,
+        frames: np.ndarray,
+        graph: SearchGraph,
+        limits: np.ndarray,
+        interval: int,
+        workspace: Workspace,
+    ) -> None:
+        """Searches rows (R, C) float32; ``frames`` (R,) int64 are the frames read after each."""
+        store, output_beam = self.store, float(limits[1])
+        row = 0
+        while row < len(log_probs) and not self.is_dead:
+            slab = log_probs[: row + _ROWS]
+            row = search_steps(
+                slab, frames, row, graph.topology, graph.arrays, limits, interval,
+                workspace.arrays, store.arrays, store.counts, self.beam,
+            )  # fmt: skip
+            status = store.counts[STATUS]
+            if status == GROW_WORKSPACE:
+                workspace.grow()
+            elif status == GROW_STORE:
+                store.grow()
+            elif status == NO_PATH:
+                self.is_dead = True
+            else:
+                assert status == DONE, status
+            if store.counts[MERGED_STEP] >= _PIECE:
+                self._commit(graph, output_beam)
+
+    def _commit(self, graph: SearchGraph, output_beam: float) -> None:
+        step = int(self.store.counts[MERGED_STEP])
+        piece = cut_piece(self.store, step, np.zeros(1, np.float32), output_beam)
+        self.pieces.append(piece)
+        words, steps = graph.words_of(piece.best)
+        self.words += words.tolist()
+        self.word_frames += piece.best_frame[steps].tolist()
+        drop_steps(step, self.store.arrays, self.store.counts)
+        self.store.shrink()

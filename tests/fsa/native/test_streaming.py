@@ -1,0 +1,229 @@
+"""Streams: any chunks, any company, bounded memory, words that stay."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_asr.errors import DataError
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.lattice_join import join_lattices
+from moe_asr.fsa.native import NativeEngine, NativeSearchOptions, NativeStream
+from tests.fsa.native.reference import fields, random_log_probs
+from tests.fsa.random_graphs import random_graph
+
+OPTIONS = NativeSearchOptions(search_beam=6.0, output_beam=3.0, min_active=2, max_active=20)
+
+
+def make(number: int, options: NativeSearchOptions = OPTIONS, threads: int = 1) -> NativeEngine:
+    """An engine over a random graph in which a path can go on for ever."""
+    for attempt in range(1000):
+        graph = random_graph(random.Random(number * 1000 + attempt), "LG", num_arcs=14)
+        engine = NativeEngine(graph, options, threads)
+        if not whole(engine, speech(number, graph, 80)).is_empty:
+            return engine
+    raise AssertionError("no graph with a loop")
+
+
+def speech(number: int, graph: DecodingGraph, num_frames: int, peak: float = 0.3) -> torch.Tensor:
+    """Frames, some of them sure of one label, so that paths merge."""
+    rng = random.Random(number)
+    log_probs = random_log_probs(rng, num_frames, len(graph.token_table)).clamp(min=-20.0)
+    for frame in range(num_frames):
+        if rng.random() < peak:
+            log_probs[frame, 1:] -= 10.0
+    return log_probs
+
+
+def whole(engine: NativeEngine, log_probs: torch.Tensor) -> Lattice:
+    return engine.search(log_probs[None], torch.tensor([len(log_probs)]))[0]
+
+
+def chunks_of(log_probs: torch.Tensor, size: int, rng: random.Random) -> Iterator[torch.Tensor]:
+    """Of this size, or of random sizes (0 among them) if it is 0."""
+    begin = 0
+    while begin < len(log_probs):
+        end = begin + (size or rng.choice([0, 1, 1, 3, 17, 40, 300]))
+        yield log_probs[begin:end]
+        begin = end
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16, 64, 0])
+@pytest.mark.parametrize("skip", [1.0, 0.9])
+def test_chunks_do_not_matter_to_the_bit(size: int, skip: float) -> None:
+    options = NativeSearchOptions(
+        search_beam=6.0, output_beam=3.0, min_active=2, max_active=20, blank_skip=skip
+    )
+    for number in range(6):
+        engine = make(number, options)
+        log_probs = speech(number, engine.graph, 700).log_softmax(-1)
+        state = engine.start()
+        for chunk in chunks_of(log_probs, size, random.Random(number)):
+            engine.advance([state], [chunk])
+        expected = whole(engine, log_probs)
+        assert not expected.is_empty
+        assert fields(engine.finish(state)) == fields(expected)
+        if skip < 1:
+            assert state.num_steps < len(log_probs) == state.num_frames
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6))
+def test_pieces_released_join_to_the_whole(number: int) -> None:
+    engine = make(number % 20)
+    rng = random.Random(number)
+    log_probs = speech(number, engine.graph, 900)
+    state = engine.start()
+    pieces = []
+    for chunk in chunks_of(log_probs, 0, rng):
+        engine.advance([state], [chunk])
+        if rng.random() < 0.3:
+            piece = engine.release(state)
+            pieces += [piece] if piece is not None else []
+    assert pieces, "paths merge now and then"
+    assert all(piece.is_partial for piece in pieces)
+    joined = join_lattices([*pieces, engine.finish(state)])
+    assert fields(joined) == fields(whole(engine, log_probs))
+
+
+def test_lattice_does_not_disturb_the_stream() -> None:
+    engine = make(3)
+    log_probs = speech(3, engine.graph, 400)
+    state = engine.start()
+    for chunk in chunks_of(log_probs, 7, random.Random(0)):
+        engine.advance([state], [chunk])
+        read = state.num_frames
+        now = engine.lattice(state)
+        assert now.num_frames == read
+        ended = whole(engine, log_probs[:read])
+        if not ended.is_empty:
+            assert fields(now) == fields(ended)
+        else:
+            assert now.is_partial and not now.is_empty
+    assert fields(engine.finish(state)) == fields(whole(engine, log_probs))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streams_join_wait_and_leave_in_any_mix(threads: int) -> None:
+    engine = make(4, threads=threads)
+    rng = random.Random(7)
+    inputs = [speech(n, engine.graph, rng.randint(0, 300)) for n in range(12)]
+    waiting = list(range(12))
+    running: dict[int, tuple[NativeStream, int]] = {}
+    done: dict[int, Lattice] = {}
+    while waiting or running:
+        while waiting and rng.random() < 0.6:
+            running[waiting.pop()] = (engine.start(), 0)
+        ready = [n for n in running if rng.random() < 0.7]
+        rng.shuffle(ready)
+        sizes = [rng.choice([0, 1, 16, 50]) for _ in ready]
+        parts = [
+            inputs[n][running[n][1] : running[n][1] + s] for n, s in zip(ready, sizes, strict=True)
+        ]
+        engine.advance([running[n][0] for n in ready], parts)
+        for n, part in zip(ready, parts, strict=True):
+            running[n] = (running[n][0], running[n][1] + len(part))
+            if running[n][1] == len(inputs[n]):
+                done[n] = engine.finish(running.pop(n)[0])
+    batch = torch.zeros(12, 300, inputs[0].shape[1])
+    for n, rows in enumerate(inputs):
+        batch[n, : len(rows)] = rows
+    together = engine.search(batch, torch.tensor([len(rows) for rows in inputs]))
+    for n, rows in enumerate(inputs):
+        assert fields(done[n]) == fields(together[n]) == fields(whole(engine, rows))
+    engine.close()
+
+
+def test_memory_is_bounded_when_pieces_are_released() -> None:
+    engine = make(5)
+    state = engine.start()
+    largest, words_before = [], 0
+    for minute in range(30):
+        for piece in range(15):
+            engine.advance([state], [speech(minute * 15 + piece, engine.graph, 100)])
+            engine.release(state)
+            assert state.store.newest < 1500
+        largest.append(state.num_bytes)
+        assert len(engine.partial(state).words) >= words_before
+        words_before = len(engine.partial(state).words)
+    assert state.num_frames == 45_000
+    assert max(largest[5:]) <= 2 * max(largest[:5])
+    assert words_before > 100
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_stable_words_never_change(number: int) -> None:
+    engine = make(number % 20)
+    log_probs = speech(number, engine.graph, 250, peak=0.2)
+    state = engine.start()
+    stable: tuple[int, ...] = ()
+    grew = 0
+    for chunk in chunks_of(log_probs, 0, random.Random(number)):
+        engine.advance([state], [chunk])
+        partial = engine.partial(state)
+        assert partial.num_frames == state.num_frames
+        assert len(partial.words) == len(partial.frames) >= partial.num_stable
+        assert list(partial.frames) == sorted(partial.frames)
+        assert all(0 <= frame < partial.num_frames for frame in partial.frames)
+        assert partial.words[: len(stable)] == stable
+        grew += partial.num_stable > len(stable)
+        stable = partial.words[: partial.num_stable]
+    for words, _ in _all_paths(engine, state):
+        assert words[: len(stable)] == stable
+    best = best_words(engine.lattice(state))
+    assert engine.partial(state).words[: len(stable)] == best[: len(stable)]
+
+
+def _all_paths(engine: NativeEngine, state: NativeStream) -> Iterator[tuple[tuple[int, ...], int]]:
+    """The best words to each state that is active now, by an independent walk over the full lattice."""
+    lattice = engine.lattice(state)
+    words: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for arc in range(lattice.num_arcs):
+        score, so_far = words[int(lattice.src[arc])]
+        total = score + float(lattice.acoustic[arc]) + float(lattice.graph[arc])
+        target = int(lattice.dst[arc])
+        if target == lattice.num_states - 1:
+            continue
+        if target not in words or total > words[target][0]:
+            words[target] = total, so_far + tuple(lattice.words_of(arc).tolist())
+    newest = lattice.frame[-1]
+    for place, (_, found) in words.items():
+        if lattice.frame[place] == newest:
+            yield found, place
+
+
+def best_words(lattice: Lattice) -> tuple[int, ...]:
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for arc in range(lattice.num_arcs):
+        score, so_far = best[int(lattice.src[arc])]
+        total = score + float(lattice.acoustic[arc]) + float(lattice.graph[arc])
+        target = int(lattice.dst[arc])
+        if target not in best or total > best[target][0]:
+            best[target] = total, so_far + tuple(lattice.words_of(arc).tolist())
+    return best[lattice.num_states - 1][1]
+
+
+def test_what_a_stream_refuses() -> None:
+    engine = make(6)
+    rows = speech(6, engine.graph, 10)
+    state, other = engine.start(), engine.start()
+    with pytest.raises(DataError, match="twice"):
+        engine.advance([state, state], [rows, rows])
+    with pytest.raises(DataError, match="2 streams, but log_probs of 1"):
+        engine.advance([state, other], [rows])
+    engine.advance([state], [rows])
+    bad = rows.clone()
+    bad[3, 2] = float("nan")
+    with pytest.raises(DataError, match="stream b: log_probs of frame 13 hold nan"):
+        engine.advance([other, state], [rows, bad], ["a", "b"])
+    assert other.num_frames == 0 and state.num_frames == 10  # nothing was read
+    engine.finish(state)
+    with pytest.raises(DataError, match="finished"):
+        engine.advance([state], [rows])
+    with pytest.raises(DataError, match="finished"):
+        engine.finish(state)
