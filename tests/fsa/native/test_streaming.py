@@ -84,7 +84,6 @@ def test_pieces_released_join_to_the_whole(number: int) -> None:
         if rng.random() < 0.3:
             piece = engine.release(state)
             pieces += [piece] if piece is not None else []
-    assert pieces, "paths merge now and then"
     assert all(piece.is_partial for piece in pieces)
     joined = join_lattices([*pieces, engine.finish(state)])
     assert fields(joined) == fields(whole(engine, log_probs))
