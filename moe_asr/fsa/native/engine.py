@@ -21,10 +21,11 @@ from moe_asr.fsa.native.pieces import end_of_piece, final_arcs, join_pieces, tai
 from moe_asr.fsa.native.search_graph import compile_graph
 from moe_asr.fsa.native.store import Workspace
 from moe_asr.fsa.native.stream import NativeStream
+from moe_asr.fsa.native.warm_up import warm_up
 from moe_asr.fsa.starts_token import starts_token
 
 T = TypeVar("T")
-_INTERVAL = 32  # steps from one pruning of the lattice to the next
+_INTERVAL = 64  # steps from one pruning of the lattice to the next
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class NativeSearchOptions(SearchOptions):
 
 class NativeEngine(SearchEngine):
     """Token passing over an HLG, or over an LG whose CTC topology is implied; both give the same lattices.
+
+    The first engine of a process compiles the kernels, or loads them, see `warm_up`.
 
     Streams are independent of one another, and each thread advances its own: a stream must not be given to
     two calls at a time, the engine may be.
@@ -90,11 +93,12 @@ class NativeEngine(SearchEngine):
                 self.options.max_active,
                 self.options.token_beam,
                 self.options.strict_max_active,
-                scores.max() if len(scores) else -math.inf,
+                scores.max() if len(scores) else 0.0,
             ],
             np.float64,
         )
         self._num_threads = num_threads
+        warm_up()
         self._pool: ThreadPoolExecutor | None = None
         self._workspaces = threading.local()
 
@@ -238,8 +242,10 @@ class NativeEngine(SearchEngine):
     def _workspace(self) -> Workspace:
         """This thread's."""
         if not hasattr(self._workspaces, "workspace"):
-            num_tokens = len(self.graph.token_table)
-            self._workspaces.workspace = Workspace(self._graph.num_states, num_tokens)
+            graph = self._graph
+            self._workspaces.workspace = Workspace(
+                graph.num_states, len(self.graph.token_table), graph.most_arcs
+            )
         return self._workspaces.workspace
 
     def _map(self, function: Callable[[T], object], items: Sequence[T]) -> list:

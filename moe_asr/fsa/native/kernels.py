@@ -63,16 +63,17 @@ def search_steps(
         The first row that was not searched; counts[STATUS] is the outcome.
     """
     records, best_arc, arc_token, arc_target, arc_score = graph
-    slot, new_state, new_score, link_src, link_dst, link_arc, link_score, link_acoustic = workspace[
-        0
-    ]
-    row, token_list, bucket_end = workspace[1]
+    slot, row, token_list, bucket_end, hits = workspace[0]
+    candidates, links = workspace[1], workspace[2]
+    new_state, new_score = candidates
+    link_src, link_dst, link_arc, link_score, link_acoustic = links
     st_graph, st_score, st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
     search_beam, output_beam = limits[0], np.float32(limits[1])
     min_active, max_active, token_beam, exact_max = limits[2], limits[3], limits[4], limits[5] > 0
     best_of_all = np.float32(limits[6])
+    num_targets = 2 if topology == MODIFIED else 1
     num_tokens = log_probs.shape[1]
     counts[STATUS] = DONE
     for now in range(begin, len(log_probs)):
@@ -160,38 +161,31 @@ def search_steps(
                 continue
             q = st_graph[state]
             arc_begin, arc_end, last = records[q, 0], records[q, 1], records[q, 2]
-            factor = 2 if topology == MODIFIED else 1
-            if num_links + factor * (arc_end - arc_begin) > room:
+            if num_links + num_targets * (arc_end - arc_begin) > room:
                 for i in range(num_new):
                     slot[new_state[i]] = -1
                 counts[STATUS] = GROW_WORKSPACE
                 return now
             source = state - first
-            if topology != EXPLICIT:
-                stay = row[last]
-                total = score + stay
+
+            # frames that the topology implies: blank or the same token again, then from a token to blank
+            num_implied = 0 if topology == EXPLICIT else (1 if last == 0 else 2)
+            label, target = last, q
+            for _ in range(num_implied):
+                acoustic = row[label]
+                total = score + acoustic
                 if total > cutoff:
                     if total > best:
                         best = total
                         cutoff = best - width
                     num_new, num_links = _reach(
-                        q, total, source, -1 - last, stay, output_beam, slot, new_state, new_score,
-                        link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                        target, total, source, -1 - label, acoustic, output_beam,
+                        slot, candidates, links, num_new, num_links,
                     )  # fmt: skip
-                if last > 0:
-                    label = 0 if topology == STANDARD else last
-                    leave = row[label]
-                    total = score + leave
-                    if total > cutoff:
-                        if total > best:
-                            best = total
-                            cutoff = best - width
-                        num_new, num_links = _reach(
-                            records[q, 3], total, source, -1 - label, leave, output_beam, slot, new_state,
-                            new_score, link_src, link_dst, link_arc, link_score, link_acoustic, num_new,
-                            num_links,
-                        )  # fmt: skip
-            # arcs of tokens below `least` cannot come above the cutoff
+                label = 0 if topology == STANDARD else last
+                target = records[q, 3]
+
+            # arcs: those of tokens below `least` cannot come above the cutoff
             if num_listed == 0 or arc_begin == arc_end:
                 continue
             least = cutoff - score - best_arc[q]
@@ -200,61 +194,37 @@ def search_steps(
             wanted = num_listed
             if least > bound:
                 wanted = bucket_end[min(int((top - least) * scale), NUM_BUCKETS - 1)]
+            num_hits = 0
             if wanted * 6 < arc_end - arc_begin:
                 for position in range(wanted):
                     token = token_list[position]
-                    acoustic = row[token]
-                    if acoustic < least or token == last:
-                        continue
-                    low, high = arc_begin, arc_end
-                    while low < high:
-                        middle = (low + high) >> 1
-                        if arc_token[middle] < token:
-                            low = middle + 1
-                        else:
-                            high = middle
-                    while low < arc_end and arc_token[low] == token:
-                        expanded += 1
-                        total = score + (arc_score[low] + acoustic)
-                        if total > cutoff:
-                            if total > best:
-                                best = total
-                                cutoff = best - width
-                            num_new, num_links = _reach(
-                                arc_target[low], total, source, low, acoustic, output_beam, slot, new_state,
-                                new_score, link_src, link_dst, link_arc, link_score, link_acoustic, num_new,
-                                num_links,
-                            )  # fmt: skip
-                            if topology == MODIFIED:
-                                num_new, num_links = _reach(
-                                    records[arc_target[low], 3], total, source, low, acoustic, output_beam,
-                                    slot, new_state, new_score, link_src, link_dst, link_arc, link_score,
-                                    link_acoustic, num_new, num_links,
-                                )  # fmt: skip
-                        low += 1
+                    if row[token] >= least and token != last:
+                        arc = _first_arc(arc_token, arc_begin, arc_end, token)
+                        while arc < arc_end and arc_token[arc] == token:
+                            hits[num_hits] = arc
+                            num_hits += 1
+                            arc += 1
             else:
                 for arc in range(arc_begin, arc_end):
                     token = arc_token[arc]
-                    acoustic = row[token]
-                    if acoustic < least or token == last:
-                        continue
-                    expanded += 1
-                    total = score + (arc_score[arc] + acoustic)
-                    if total > cutoff:
-                        if total > best:
-                            best = total
-                            cutoff = best - width
+                    hits[num_hits] = arc
+                    num_hits += row[token] >= least and token != last
+            expanded += num_hits
+            for position in range(num_hits):
+                arc = hits[position]
+                acoustic = row[arc_token[arc]]
+                total = score + (arc_score[arc] + acoustic)
+                if total > cutoff:
+                    if total > best:
+                        best = total
+                        cutoff = best - width
+                    target = arc_target[arc]
+                    for _ in range(num_targets):
                         num_new, num_links = _reach(
-                            arc_target[arc], total, source, arc, acoustic, output_beam, slot, new_state,
-                            new_score, link_src, link_dst, link_arc, link_score, link_acoustic, num_new,
-                            num_links,
+                            target, total, source, arc, acoustic, output_beam,
+                            slot, candidates, links, num_new, num_links,
                         )  # fmt: skip
-                        if topology == MODIFIED:
-                            num_new, num_links = _reach(
-                                records[arc_target[arc], 3], total, source, arc, acoustic, output_beam, slot,
-                                new_state, new_score, link_src, link_dst, link_arc, link_score,
-                                link_acoustic, num_new, num_links,
-                            )  # fmt: skip
+                        target = records[target, 3]
 
         # keep what is above the final cutoff
         state_begin = end
@@ -305,10 +275,10 @@ def search_steps(
 
 @njit(cache=True, nogil=True)
 def _reach(
-    target, total, source, arc, acoustic, output_beam, slot, new_state, new_score,
-    link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
-):  # fmt: skip
+    target, total, source, arc, acoustic, output_beam, slot, candidates, links, num_new, num_links
+):
     """Notes that an arc leads to ``target`` with the score ``total``, unless far better ones are known."""
+    new_state, new_score = candidates
     position = slot[target]
     if position < 0:
         position = num_new
@@ -322,6 +292,7 @@ def _reach(
             new_score[position] = total
         elif total < known - output_beam:
             return num_new, num_links
+    link_src, link_dst, link_arc, link_score, link_acoustic = links
     link_src[num_links] = source
     link_dst[num_links] = position
     link_arc[num_links] = arc
@@ -331,9 +302,22 @@ def _reach(
 
 
 @njit(cache=True, nogil=True)
+def _first_arc(arc_token, low, high, token):
+    """The first arc from ``low`` to ``high`` whose token is not below ``token``, by bisection."""
+    while low < high:
+        middle = (low + high) >> 1
+        if arc_token[middle] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True)
 def _fill_buckets(row, lowest, top, bound, scale, token_list, bucket_end):
     """Tokens of at least ``bound``, in buckets from the best down: bucket_end[b] are in buckets 0..b."""
-    bucket_end[:] = 0
+    for bucket in range(NUM_BUCKETS):
+        bucket_end[bucket] = 0
     for token in range(lowest, len(row)):
         if row[token] >= bound:
             bucket_end[min(int((top - row[token]) * scale), NUM_BUCKETS - 1)] += 1
@@ -354,7 +338,8 @@ def _fill_buckets(row, lowest, top, bound, scale, token_list, bucket_end):
 def _score_of_rank(scores, rank, scratch):
     """The ``rank``-th best of more than ``rank`` scores, by Hoare's quickselect."""
     low, high = 0, len(scores) - 1
-    scratch[: high + 1] = scores
+    for i in range(len(scores)):
+        scratch[i] = scores[i]
     wanted = rank - 1
     while low < high:
         pivot = scratch[(low + high) >> 1]
@@ -388,7 +373,8 @@ def prune_steps(output_beam, store, counts):
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
     newest = counts[NUM_STEPS]
-    st_extra[step_state[newest] : step_state[newest + 1]] = 0.0
+    for state in range(step_state[newest], step_state[newest + 1]):
+        st_extra[state] = 0.0
     lowest = newest
     for step in range(newest - 1, -1, -1):
         lowest = step
@@ -452,7 +438,8 @@ def extra_of_links(step, output_beam, store, extra, fresh):
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
     first, following = step_state[step], step_state[step + 1]
-    fresh[first:following] = _DEAD
+    for state in range(first, following):
+        fresh[state] = _DEAD
     for link in range(step_link[step], step_link[step + 1]):
         cost = lk_deficit[link] + extra[following + lk_dst[link]]
         if cost <= output_beam:
@@ -472,7 +459,8 @@ def mark_alive(oldest, newest, output_beam, store, extra):
     step_state, step_link, step_score, step_frame = store[2]
     for step in range(newest - 1, oldest - 1, -1):
         first, following = step_state[step], step_state[step + 1]
-        extra[first:following] = _DEAD
+        for state in range(first, following):
+            extra[state] = _DEAD
         for link in range(step_link[step], step_link[step + 1]):
             cost = lk_deficit[link] + extra[following + lk_dst[link]]
             if cost <= output_beam:
@@ -498,7 +486,8 @@ def last_common_step(newest, store, marks):
     """The last step in which the best paths to all states of the step ``newest`` pass one state, or -1."""
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
-    marks[step_state[newest] : step_state[newest + 1]] = True
+    for state in range(step_state[newest], step_state[newest + 1]):
+        marks[state] = True
     left = step_state[newest + 1] - step_state[newest]
     for step in range(newest, -1, -1):
         if left == 1:
@@ -506,7 +495,8 @@ def last_common_step(newest, store, marks):
         if step == 0:
             break
         first, following = step_state[step - 1], step_state[step]
-        marks[first:following] = False
+        for state in range(first, following):
+            marks[state] = False
         left = 0
         for link in range(step_link[step - 1], step_link[step]):
             if lk_deficit[link] == 0.0 and marks[following + lk_dst[link]]:

@@ -60,6 +60,11 @@ class SearchGraph:
         return len(self.records)
 
     @property
+    def most_arcs(self) -> int:
+        """The most arcs that leave a state."""
+        return int((self.records[:, 1] - self.records[:, 0]).max(initial=0))
+
+    @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What the kernels take."""
         return self.records, self.best_arc, self.token, self.target, self.score

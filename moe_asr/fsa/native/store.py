@@ -73,26 +73,33 @@ class Store:
 
 
 class Workspace:
-    """What one thread needs to search one frame after another, of any stream of a graph."""
+    """What one thread needs to search one frame after another, of any stream of a graph.
 
-    def __init__(self, num_states: int, num_tokens: int) -> None:
-        self.slot = np.full(num_states, -1, np.int32)
-        self.row = (
+    Args:
+        num_states: of the search graph.
+        num_tokens: of the model.
+        most_arcs: that leave one of its states.
+    """
+
+    def __init__(self, num_states: int, num_tokens: int, most_arcs: int) -> None:
+        self._fixed = (
+            np.full(num_states, -1, np.int32),  # slot: where a state is among the candidates
             np.empty(num_tokens, np.float32),
             np.empty(num_tokens, np.int32),
             np.empty(NUM_BUCKETS, np.int64),
+            np.empty(most_arcs + 1, np.int32),
         )
         self._allocate(16384)
 
     def _allocate(self, size: int) -> None:
-        dtypes = (np.int32, np.float32, np.int32, np.int32, np.int32, np.float32, np.float32)
-        self.links = _empty(dtypes, size)
+        self._candidates = _empty((np.int32, np.float32), size)
+        self._links = _empty(_LINKS, size)
 
     @property
-    def arrays(self) -> tuple[Arrays, Arrays]:
-        """What the kernels take."""
-        return (self.slot, *self.links), self.row
+    def arrays(self) -> tuple[Arrays, Arrays, Arrays]:
+        """What the kernels take: fixed arrays, candidate states, links."""
+        return self._fixed, self._candidates, self._links
 
     def grow(self) -> None:
         """Makes room for twice as many links a frame."""
-        self._allocate(2 * len(self.links[0]))
+        self._allocate(2 * len(self._links[0]))

@@ -257,3 +257,20 @@ def test_score_of_rank(values: list[int], data: st.DataObject) -> None:
     scratch = np.empty(len(values) + 3, np.float32)
     assert _score_of_rank(scores, rank, scratch) == sorted(values, reverse=True)[rank - 1]
     assert scores.tolist() == values
+
+
+def test_warm_up_compiles_all_that_a_stream_needs() -> None:
+    from moe_asr.fsa.native import kernels, warm_up
+
+    report = warm_up()
+    assert report.seconds > 0 and warm_up() is report
+    compiled = [kernels.search_steps, kernels.mark_alive, kernels.trace_back]
+    compiled += [kernels.last_common_step, kernels.drop_steps]
+    for kind in ("LG", "HLG"):
+        engine = NativeEngine(line(kind))
+        state = engine.start()
+        engine.advance([state], [speak(*([0] * 100), 3, *([0] * 200), 4)])
+        engine.partial(state)
+        engine.release(state)
+        engine.finish(state)
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 5

@@ -1,0 +1,70 @@
+"""Compiling the kernels before they are needed, and saying how long it took."""
+
+import functools
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe_asr.fsa.native import kernels
+from moe_asr.fsa.native.pieces import trace
+from moe_asr.fsa.native.store import Store, Workspace
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """How the kernels came to be.
+
+    Attributes:
+        seconds: until all were ready.
+        num_compiled: kernels that were compiled; the others came from numba's cache on disk.
+        cache_path: where numba keeps them.
+    """
+
+    seconds: float
+    num_compiled: int
+    cache_path: str
+
+
+@functools.cache
+def warm_up() -> CompileReport:
+    """Compiles the kernels, or loads them from numba's cache: a few seconds, or a few tenths, once a process.
+
+    What is compiled stays in ``__pycache__``, or where NUMBA_CACHE_DIR says.
+    """
+    since = time.perf_counter()
+    no_arcs = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    graph = (np.array([[0, 0, 0, 0]], np.int32), np.full(1, -np.inf, np.float32), *no_arcs)
+    store, workspace = Store(0), Workspace(1, 1, 0)
+    limits = np.array([1.0, 1.0, 0.0, 1.0, np.inf, 0.0, 0.0], np.float64)
+    rows, frames = np.zeros((2, 1), np.float32), np.arange(1, 3)
+    kernels.search_steps(
+        rows, frames, 0, kernels.STANDARD, graph, limits, 2,
+        workspace.arrays, store.arrays, store.counts, np.ones(1),
+    )  # fmt: skip
+    extra = np.zeros(store.num_states, np.float32)
+    kernels.mark_alive(0, store.newest, np.float32(1.0), store.arrays, extra)
+    trace(store, store.newest, 0)
+    kernels.last_common_step(store.newest, store.arrays, np.zeros(store.num_states, np.bool_))
+    kernels.drop_steps(0, store.arrays, store.counts)
+    functions: list[Any] = [
+        kernels.search_steps,
+        kernels.mark_alive,
+        kernels.trace_back,
+        kernels.last_common_step,
+        kernels.drop_steps,
+    ]
+    report = CompileReport(
+        seconds=time.perf_counter() - since,
+        num_compiled=sum(sum(f.stats.cache_misses.values()) for f in functions),
+        cache_path=str(kernels.search_steps.stats.cache_path),
+    )
+    if report.num_compiled:
+        _LOGGER.info(
+            "compiled the search in %.1f s; it is kept in %s", report.seconds, report.cache_path
+        )
+    return report
