@@ -39,17 +39,25 @@ class NativeSearchOptions(SearchOptions):
         token_beam: tokens this much below the best of their frame are taken for impossible; blank never is.
         strict_max_active: instead of adapting the beam over the frames, expand the best ``max_active`` states
             of each frame, as Kaldi's decoders do.
+        max_pending_frames: frames that may wait for their paths to merge, 0 is no limit. Beyond it, paths
+            that do not share the best path's past are given up, so that a stream's memory is bounded even
+            where no paths ever merge.
     """
 
     topology: str = "standard"
     blank_skip: float = 1.0
     token_beam: float = math.inf
     strict_max_active: bool = False
+    max_pending_frames: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.5 <= self.blank_skip <= 1.0:
             raise ValueError(f"blank_skip must be between 0.5 and 1, found {self.blank_skip}")
+        if self.max_pending_frames < 0:
+            raise ValueError(
+                f"max_pending_frames must be 0 or more, found {self.max_pending_frames}"
+            )
         if not self.token_beam > 0:
             raise ValueError(f"token_beam must be positive, found {self.token_beam}")
 
@@ -94,6 +102,7 @@ class NativeEngine(SearchEngine):
                 self.options.token_beam,
                 self.options.strict_max_active,
                 scores.max() if len(scores) else 0.0,
+                self.options.max_pending_frames or math.inf,
             ],
             np.float64,
         )

@@ -24,8 +24,8 @@ EXPLICIT, STANDARD, MODIFIED = 0, 1, 2  # topology
 DONE, GROW_WORKSPACE, GROW_STORE, NO_PATH = 0, 1, 2, 3  # outcomes of `search_steps`
 NUM_BUCKETS = 64
 # counts of a stream
-NUM_STEPS, MERGED_STEP, STATUS, TOTAL_STEPS, ARCS_EXPANDED, STATES_ACTIVE = range(6)
-NUM_COUNTS = 6
+NUM_STEPS, MERGED_STEP, STATUS, TOTAL_STEPS, ARCS_EXPANDED, STATES_ACTIVE, FORCED_MERGES = range(7)
+NUM_COUNTS = 7
 _DEAD = np.float32(np.inf)
 
 
@@ -52,7 +52,7 @@ def search_steps(
         graph: records (Q, 4) int32 (first arc, end of arcs, last label, blank state), best arc score (Q,)
             float32, arcs sorted by token within a state: token, target int32, score float32.
         limits: float64: search beam, output beam, min_active, max_active, token beam, whether max_active is
-            strict, the best score of any arc.
+            strict, the best score of any arc, steps that may wait for their paths to merge.
         interval: steps from one pruning of the lattice to the next.
         workspace: see `Workspace`.
         store: see above.
@@ -72,7 +72,7 @@ def search_steps(
     step_state, step_link, step_score, step_frame = store[2]
     search_beam, output_beam = limits[0], np.float32(limits[1])
     min_active, max_active, token_beam, exact_max = limits[2], limits[3], limits[4], limits[5] > 0
-    best_of_all = np.float32(limits[6])
+    best_of_all, max_pending = np.float32(limits[6]), limits[7]
     num_targets = 2 if topology == MODIFIED else 1
     num_tokens = log_probs.shape[1]
     counts[STATUS] = DONE
@@ -269,7 +269,10 @@ def search_steps(
         counts[NUM_STEPS] = step + 1
         counts[TOTAL_STEPS] += 1
         if counts[TOTAL_STEPS] % interval == 0:
-            prune_steps(output_beam, store, counts)
+            prune_steps(output_beam, False, store, counts)
+            if counts[NUM_STEPS] - counts[MERGED_STEP] > max_pending:
+                _force_merge(store, counts)
+                prune_steps(output_beam, True, store, counts)
     return len(log_probs)
 
 
@@ -363,18 +366,19 @@ def _score_of_rank(scores, rank, scratch):
 
 
 @njit(cache=True, nogil=True)
-def prune_steps(output_beam, store, counts):
+def prune_steps(output_beam, every_step, store, counts):
     """Drops the links and states that no continuation can bring within the beam, and closes the gaps.
 
-    Goes back from the newest step until extra costs are what they were. Also finds counts[MERGED_STEP], the
-    last step before the newest in which all paths that are left pass a single state.
+    Goes back from the newest step until extra costs are what they were, or to the oldest. Also finds
+    counts[MERGED_STEP], the last step before the newest in which all paths that are left pass a single state.
     """
     st_graph, st_score, st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
     newest = counts[NUM_STEPS]
     for state in range(step_state[newest], step_state[newest + 1]):
-        st_extra[state] = 0.0
+        if st_extra[state] < _DEAD:
+            st_extra[state] = 0.0
     lowest = newest
     for step in range(newest - 1, -1, -1):
         lowest = step
@@ -389,7 +393,7 @@ def prune_steps(output_beam, store, counts):
                 num_alive += 1
         if num_alive == 1 and step > counts[MERGED_STEP]:
             counts[MERGED_STEP] = step
-        if not changed:
+        if not (changed or every_step):
             break
 
     # states are renumbered first, for links need both ends
@@ -427,6 +431,49 @@ def prune_steps(output_beam, store, counts):
                 free += 1
         begin = end
     step_state[newest + 1] = free
+
+
+@njit(cache=True, nogil=True)
+def _force_merge(store, counts):
+    """Gives up all paths that do not pass the state which the best path passes, half the steps back.
+
+    The best link into a state may be among those given up: scores and deficits are then taken anew.
+    """
+    st_graph, st_score, st_extra, st_fresh, st_place = store[0]
+    lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
+    step_state, step_link, step_score, step_frame = store[2]
+    newest = counts[NUM_STEPS]
+    middle = (counts[MERGED_STEP] + newest) // 2
+    place = 0
+    for state in range(step_state[newest], step_state[newest + 1]):
+        if st_score[state] > st_score[step_state[newest] + place]:
+            place = state - step_state[newest]
+    for step in range(newest - 1, middle - 1, -1):
+        for link in range(step_link[step], step_link[step + 1]):
+            if lk_dst[link] == place and lk_deficit[link] == 0.0:
+                place = lk_src[link]
+                break
+    # st_fresh: how much worse the best path to a state is than it was
+    for state in range(step_state[middle], step_state[middle + 1]):
+        st_fresh[state] = _DEAD
+    st_fresh[step_state[middle] + place] = 0.0
+    for step in range(middle, newest):
+        first, following = step_state[step], step_state[step + 1]
+        for state in range(following, step_state[step + 2]):
+            st_fresh[state] = _DEAD
+        for link in range(step_link[step], step_link[step + 1]):
+            lk_deficit[link] += st_fresh[first + lk_src[link]]
+            target = following + lk_dst[link]
+            st_fresh[target] = min(st_fresh[target], lk_deficit[link])
+        for link in range(step_link[step], step_link[step + 1]):
+            if lk_deficit[link] < _DEAD:
+                lk_deficit[link] -= st_fresh[following + lk_dst[link]]
+        for state in range(following, step_state[step + 2]):
+            if st_fresh[state] < _DEAD:
+                st_score[state] -= st_fresh[state]
+            else:
+                st_extra[state] = _DEAD
+    counts[FORCED_MERGES] += 1
 
 
 @njit(cache=True, nogil=True)

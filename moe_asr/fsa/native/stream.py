@@ -5,6 +5,7 @@ import numpy as np
 from moe_asr.fsa.native.kernels import (
     ARCS_EXPANDED,
     DONE,
+    FORCED_MERGES,
     GROW_STORE,
     GROW_WORKSPACE,
     MERGED_STEP,
@@ -57,6 +58,11 @@ class NativeStream:
     def states_active(self) -> int:
         """Active states, summed over the frames."""
         return int(self.store.counts[STATES_ACTIVE])
+
+    @property
+    def forced_merges(self) -> int:
+        """How often paths were given up because too many frames were waiting."""
+        return int(self.store.counts[FORCED_MERGES])
 
     @property
     def num_bytes(self) -> int:

@@ -40,7 +40,7 @@ def warm_up() -> CompileReport:
     no_arcs = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
     graph = (np.array([[0, 0, 0, 0]], np.int32), np.full(1, -np.inf, np.float32), *no_arcs)
     store, workspace = Store(0), Workspace(1, 1, 0)
-    limits = np.array([1.0, 1.0, 0.0, 1.0, np.inf, 0.0, 0.0], np.float64)
+    limits = np.array([1.0, 1.0, 0.0, 1.0, np.inf, 0.0, 0.0, np.inf], np.float64)
     rows, frames = np.zeros((2, 1), np.float32), np.arange(1, 3)
     kernels.search_steps(
         rows, frames, 0, kernels.STANDARD, graph, limits, 2,

@@ -11,6 +11,7 @@ from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import FINAL, Lattice
 from moe_asr.fsa.topology import compose_topology
+from tests.fsa.random_graphs import TOKENS, WORDS
 
 Label = tuple[int, bool, tuple[int, ...]]  # token, whether it begins one, words
 
@@ -39,6 +40,16 @@ def explicit_arcs(graph: DecodingGraph, topology: str, graph_scale: float = 1.0)
         )
         for arc in range(len(arcs))
     ]
+
+
+def graph_of(arcs: list[tuple[int, int, int, int]], kind: str = "LG") -> DecodingGraph:
+    """Of arcs (src, dst, token, word or 0)."""
+    arcs = sorted(arcs, key=lambda arc: arc[0])
+    src, dst, token, words = (np.array(column, np.int32) for column in zip(*arcs, strict=True))
+    return DecodingGraph(
+        src, dst, token, np.zeros(len(arcs), np.float32),
+        np.cumsum([0, *(words > 0)]).astype(np.int32), words[words > 0], TOKENS, WORDS, {"kind": kind},
+    )  # fmt: skip
 
 
 def connected(graph: DecodingGraph) -> DecodingGraph | None:

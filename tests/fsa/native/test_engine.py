@@ -14,8 +14,15 @@ from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.native import NativeEngine, NativeSearchOptions
 from moe_asr.fsa.native.kernels import _score_of_rank
-from tests.fsa.native.reference import connected, explicit_arcs, fields, random_log_probs, search
-from tests.fsa.random_graphs import TOKENS, WORDS, random_graph
+from tests.fsa.native.reference import (
+    connected,
+    explicit_arcs,
+    fields,
+    graph_of,
+    random_log_probs,
+    search,
+)
+from tests.fsa.random_graphs import TOKENS, random_graph
 
 NUM_TOKENS = len(TOKENS)
 
@@ -24,15 +31,6 @@ def line(kind: str = "LG") -> DecodingGraph:
     """Accepts the token 3, then 4, with the word 1; a dead end and an unreachable loop beside it."""
     arcs = [(0, 1, 3, 1), (0, 3, 4, 0), (1, 2, 4, 0), (2, 5, -1, 0), (4, 4, 3, 2)]
     return graph_of(arcs, kind)
-
-
-def graph_of(arcs: list[tuple[int, int, int, int]], kind: str = "LG") -> DecodingGraph:
-    """Of arcs (src, dst, token, word or 0)."""
-    src, dst, token, words = (np.array(column, np.int32) for column in zip(*arcs, strict=True))
-    return DecodingGraph(
-        src, dst, token, np.zeros(len(arcs), np.float32),
-        np.cumsum([0, *(words > 0)]).astype(np.int32), words[words > 0], TOKENS, WORDS, {"kind": kind},
-    )  # fmt: skip
 
 
 def speak(*tokens: int) -> torch.Tensor:
@@ -136,6 +134,7 @@ def test_double_and_foreign_layouts_are_read_rightly() -> None:
         {"token_beam": 0.0},
         {"token_beam": float("nan")},
         {"search_beam": -1.0},
+        {"max_pending_frames": -1},
     ],
 )
 def test_options_out_of_range(values: dict[str, float]) -> None:

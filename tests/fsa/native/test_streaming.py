@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.lattice_join import join_lattices
 from moe_asr.fsa.native import NativeEngine, NativeSearchOptions, NativeStream
-from tests.fsa.native.reference import fields, random_log_probs
+from tests.fsa.native.reference import connected, fields, graph_of, random_log_probs
 from tests.fsa.random_graphs import random_graph
 
 OPTIONS = NativeSearchOptions(search_beam=6.0, output_beam=3.0, min_active=2, max_active=20)
@@ -205,6 +207,61 @@ def best_words(lattice: Lattice) -> tuple[int, ...]:
         if target not in best or total > best[target][0]:
             best[target] = total, so_far + tuple(lattice.words_of(arc).tolist())
     return best[lattice.num_states - 1][1]
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_paths_that_never_merge_are_given_up_beyond_the_limit(number: int) -> None:
+    """Two loops that share nothing: A on token 3, B on token 4, both ending well."""
+    rng = random.Random(number)
+    arcs = [(0, 1, 3, 1), (0, 2, 4, 2), (1, 1, 3, 1), (2, 2, 4, 2), (1, 3, -1, 0), (2, 3, -1, 0)]
+    graph = graph_of(arcs)
+    log_probs = torch.zeros(2000, len(graph.token_table)) - 20.0
+    log_probs[:, [0, 3, 4]] = -torch.tensor(
+        [[rng.randint(0, 8) / 8 for _ in range(3)] for _ in range(2000)]
+    )
+    wide = NativeSearchOptions(search_beam=1e6, output_beam=1e5)
+    free, limited = (
+        NativeEngine(graph, replace(wide, max_pending_frames=limit)) for limit in (0, 200)
+    )
+    states = [free.start(), limited.start()]
+    for begin in range(0, 2000, 50):
+        for engine, state in zip((free, limited), states, strict=True):
+            engine.advance([state], [log_probs[begin : begin + 50]])
+        assert states[1].store.newest <= 200 + 64
+    assert states[0].store.newest == 2000 and states[0].forced_merges == 0
+    assert states[1].forced_merges > 3
+    assert states[1].num_bytes < states[0].num_bytes / 2
+    lattice = limited.finish(states[1])
+    chosen = set(lattice.words.tolist())
+    assert len(chosen) == 1, "one loop was given up"
+    # what is left are all paths of that loop through the states that were kept
+    alone = graph_of([arc for arc in arcs if arc[2] in (-1, 2 + min(chosen))])
+    only = NativeEngine(connected(alone), wide).search(log_probs[None], torch.tensor([2000]))[0]
+    labels, expected = frame_labels(lattice), frame_labels(only)
+    single = {frame: found for frame, found in labels.items() if len(found) == 1}
+    assert 10 < len(single) < 1000
+    assert labels == {frame: single.get(frame, found) for frame, found in expected.items()}
+    assert lattice.num_arcs < only.num_arcs
+    assert path_score(lattice) == pytest.approx(path_score(only), abs=1e-3)
+
+
+def frame_labels(lattice: Lattice) -> dict[int, set[int]]:
+    """The labels with which the states of each frame are entered."""
+    found: dict[int, set[int]] = {}
+    for target, token in zip(lattice.dst.tolist(), lattice.token.tolist(), strict=True):
+        found.setdefault(int(lattice.frame[target]), set()).add(token)
+    return found
+
+
+def path_score(lattice: Lattice) -> float:
+    best = {0: 0.0}
+    for arc in range(lattice.num_arcs):
+        total = (
+            best[int(lattice.src[arc])] + float(lattice.acoustic[arc]) + float(lattice.graph[arc])
+        )
+        target = int(lattice.dst[arc])
+        best[target] = max(best.get(target, -np.inf), total)
+    return best[lattice.num_states - 1]
 
 
 def test_what_a_stream_refuses() -> None:
