@@ -69,12 +69,20 @@ def make_words(count: int, seed: int = 0) -> list[str]:
     return list(words)
 
 
-def make_text(num_words: int = 15_500, num_sentences: int = 150_000, seed: int = 0) -> BigText:
-    """Sentences of 3 to 21 words over ``num_words`` words; the same at every call."""
+def make_text(
+    num_words: int = 15_500, num_sentences: int = 150_000, seed: int = 0, walk_seed: int | None = None
+) -> BigText:
+    """Sentences of 3 to 21 words over ``num_words`` words; the same at every call.
+
+    With a ``walk_seed``, the words and the chances of their successors are those of ``seed``, the sentences
+    are others: held-out text.
+    """
     rng = np.random.RandomState(seed)  # its stream is the same in every version of numpy
     popularity = np.cumsum(1.0 / (np.arange(num_words) + 10.0))
     popularity /= popularity[-1]
     favourites = np.searchsorted(popularity, rng.random_sample((num_words, 40)))
+    if walk_seed is not None:
+        rng = np.random.RandomState(walk_seed)
     preference = np.cumsum(1.0 / (np.arange(40) + 2.0))
     preference /= preference[-1]
     lengths = rng.randint(3, 22, num_sentences)
