@@ -28,6 +28,8 @@ class SimulatorOptions:
         utterance_spread, word_spread, token_spread: standard deviations of the margin.
         blank_margin, blank_spread: mean and standard deviation of the lead over blank, in a spike.
         background, background_spread: of the logits of all other tokens, where that of blank is 0.
+        spike_lift: by how much more those tokens come near in a spike.
+        shoulder: the logit of a token in the frames beside its spike, for one that leads blank by nothing.
         num_confusable: tokens that each token may be confused with.
         inserted_per_second: spikes where nothing was said.
     """
@@ -41,8 +43,10 @@ class SimulatorOptions:
     token_spread: float = 2.0
     blank_margin: float = 5.0
     blank_spread: float = 2.0
-    background: float = -15.0
+    background: float = -15.5
     background_spread: float = 2.3
+    spike_lift: float = 2.5
+    shoulder: float = -6.0
     num_confusable: int = 8
     inserted_per_second: float = 0.05
 
@@ -198,9 +202,11 @@ class CtcSimulator:
             if not 0 <= frame < len(logits):
                 continue
             inside = 0 <= offset < width
-            height = blank_margin if inside else -4.0 + 0.3 * blank_margin
+            height = blank_margin if inside else options.shoulder + 0.3 * blank_margin
             height += options.noise * (0.3 if inside else 1.0) * rng.standard_normal()
             row = logits[frame]
+            if inside:  # a model that hears a token is less sure that it is none of the others
+                row[1:] += max(height + options.spike_lift, 0.0)
             row[token] = max(row[token], height)
             level = height - behind + 0.3 * options.noise * rng.standard_normal(len(rivals))
             row[rivals] = np.maximum(row[rivals], level)

@@ -1,0 +1,156 @@
+"""Kaldi's decoders in the search benchmark, as kaldi-decoder wraps them: on an OpenFst graph, one utterance a time.
+
+`FasterDecoder` keeps the best path only. `LatticeSimpleDecoder` makes lattices of all arcs within its beams,
+but knows no ``max_active``. Input labels of their graph are those of frames plus one: ``DecodableCtc`` takes
+one off again, which is what `DecodingGraph.to_fst` writes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.search_engines import Decoded, Engine, WordLattice, missing_module, register
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.openfst import import_kaldifst, to_kaldifst
+
+
+def _import_kaldi_decoder() -> Any:
+    import kaldi_decoder
+
+    return kaldi_decoder
+
+
+class KaldiEngine(Engine):
+    """What both have in common."""
+
+    def __init__(self) -> None:
+        self._graph: DecodingGraph | None = None
+        self._fst: Any = None
+        self._decoder: Any = None
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        return missing_module("kaldi_decoder", _import_kaldi_decoder)
+
+    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
+        if self._graph is not graph:
+            self._graph, self._fst = graph, to_kaldifst(graph.to_fst())
+        self._decoder = self._make(self._fst, setting)
+
+    @abstractmethod
+    def _make(self, fst: Any, setting: dict[str, Any]) -> Any:
+        """The decoder."""
+
+    def load(self, log_probs: Sequence[np.ndarray]) -> Any:
+        return [np.ascontiguousarray(rows, np.float32) for rows in log_probs]
+
+    def search(self, loaded: Any) -> list[Any]:
+        kaldi_decoder = _import_kaldi_decoder()
+        return [self._search_one(kaldi_decoder.DecodableCtc(rows)) for rows in loaded]
+
+    @abstractmethod
+    def _search_one(self, decodable: Any) -> Any:
+        """The best path, or the lattice; None if there is no path."""
+
+
+@register
+class FasterEngine(KaldiEngine):
+    """One-best; its best path is all that it gives."""
+
+    name = "faster"
+    makes_lattices = False
+
+    @classmethod
+    def settings(cls) -> list[dict[str, Any]]:
+        wide = [{"beam": float(beam), "max_active": 7000} for beam in (8, 10, 12, 14, 16)]
+        return [*wide, *({"beam": float(beam), "max_active": 2000} for beam in (12, 16))]
+
+    def _make(self, fst: Any, setting: dict[str, Any]) -> Any:
+        kaldi_decoder = _import_kaldi_decoder()
+        return kaldi_decoder.FasterDecoder(fst, kaldi_decoder.FasterDecoderOptions(**setting))
+
+    def _search_one(self, decodable: Any) -> Any:
+        self._decoder.decode(decodable)
+        if not self._decoder.reached_final():
+            return None
+        found, path = self._decoder.get_best_path()
+        return path if found else None
+
+    def results(self, found: list[Any]) -> list[Decoded]:
+        kaldifst = import_kaldifst()
+        decoded = []
+        for path in found:
+            if path is None:
+                decoded.append(Decoded([], None))
+                continue
+            _, _, words, weight = kaldifst.get_linear_symbol_sequence(path)
+            score = -(weight.value1 + weight.value2)
+            decoded.append(Decoded([word for word in words if word > 0], score))
+        return decoded
+
+
+@register
+class LatticeSimpleEngine(KaldiEngine):
+    """Raw lattices, not determinised."""
+
+    name = "lattice_simple"
+
+    @classmethod
+    def settings(cls) -> list[dict[str, Any]]:
+        return [{"beam": float(beam), "lattice_beam": 8.0} for beam in (10, 12)]
+
+    def _make(self, fst: Any, setting: dict[str, Any]) -> Any:
+        kaldi_decoder = _import_kaldi_decoder()
+        config = kaldi_decoder.LatticeSimpleDecoderConfig(**setting, determinize_lattice=False)
+        return kaldi_decoder.LatticeSimpleDecoder(fst, config)
+
+    def _search_one(self, decodable: Any) -> Any:
+        if not self._decoder.decode(decodable):
+            return None
+        found, lattice = self._decoder.get_raw_lattice()
+        return lattice if found else None
+
+    def results(self, found: list[Any]) -> list[Decoded]:
+        return [Decoded([], None) if raw is None else decoded_of_lattice(raw) for raw in found]
+
+
+def decoded_of_lattice(raw: Any) -> Decoded:
+    """The best path and the words of a ``kaldifst.Lattice``."""
+    kaldifst = import_kaldifst()
+    best = kaldifst.shortest_path(raw)
+    _, _, words, weight = kaldifst.get_linear_symbol_sequence(best)
+    score = -(weight.value1 + weight.value2)
+    rows = []
+    final = raw.num_states
+    for state in kaldifst.StateIterator(raw):
+        for arc in kaldifst.ArcIterator(raw, state):
+            rows.append((state, arc.nextstate, arc.olabel))
+        if raw.final(state) != kaldifst.LatticeWeight.zero:
+            rows.append((state, final, 0))
+    src, dst, olabel = np.array(rows, np.int64).T
+    return Decoded([word for word in words if word > 0], score, _sorted(src, dst, olabel, raw.start))
+
+
+def _sorted(src: np.ndarray, dst: np.ndarray, olabel: np.ndarray, start: int) -> WordLattice:
+    """States in topological order, by their longest distance from the start."""
+    level = np.zeros(max(src.max(), dst.max()) + 1, np.int64)
+    while True:  # as often as the longest path has arcs
+        new = level.copy()
+        np.maximum.at(new, dst, level[src] + 1)
+        if (new == level).all():
+            break
+        level = new
+    place = np.empty_like(level)
+    place[np.lexsort((np.arange(len(level)) != start, level))] = np.arange(len(level))
+    src, dst = place[src], place[dst]
+    order = np.argsort(src, kind="stable")
+    has_word = olabel[order] > 0
+    row_splits = np.concatenate([[0], np.cumsum(has_word)])
+    return WordLattice(
+        src[order].astype(np.int32),
+        dst[order].astype(np.int32),
+        row_splits.astype(np.int32),
+        olabel[order][has_word].astype(np.int32),
+    )

@@ -1,0 +1,83 @@
+"""The toolkit's own CPU engine in the search benchmark."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.search_engines import Decoded, Engine, WordLattice, missing_module, register
+from moe_asr.fsa.engine import SearchOptions
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice import Lattice
+
+
+def _import_native() -> Any:
+    return importlib.import_module("moe_asr.fsa.native")
+
+
+@register
+class NativeEngine(Engine):
+    """On the LG, one utterance a time."""
+
+    name = "native"
+    graph_kind = "LG"
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        return missing_module("moe_asr.fsa.native", _import_native)
+
+    @classmethod
+    def settings(cls) -> list[dict[str, Any]]:
+        return [
+            {"search_beam": beam, "output_beam": 8.0, "min_active": 30, "max_active": active}
+            for beam, active in (
+                (9.0, 2000),
+                (10.0, 2000),
+                (11.0, 2000),
+                (12.0, 2000),
+                (14.0, 2000),
+                (16.0, 2000),
+                (20.0, 2000),
+                (20.0, 7000),
+            )
+        ]
+
+    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
+        self._engine = _import_native().NativeEngine(graph, SearchOptions(**setting))
+
+    def load(self, log_probs: Sequence[np.ndarray]) -> Any:
+        """(1, T, C) tensors and their lengths."""
+        return [(torch.from_numpy(rows)[None], torch.tensor([len(rows)])) for rows in log_probs]
+
+    def search(self, loaded: Any) -> list[Any]:
+        return [self._engine.search(rows, lengths)[0] for rows, lengths in loaded]
+
+    def results(self, found: list[Any]) -> list[Decoded]:
+        return [decoded_of_lattice(lattice) for lattice in found]
+
+
+def decoded_of_lattice(lattice: Lattice) -> Decoded:
+    """The best path of a lattice, and its words."""
+    splits, words = lattice.word_row_splits, lattice.words
+    word_lattice = WordLattice(lattice.src, lattice.dst, splits, words)
+    if lattice.is_empty:
+        return Decoded([], None, word_lattice)
+    score = lattice.acoustic.astype(np.float64) + lattice.graph
+    src, dst = lattice.src.tolist(), lattice.dst.tolist()
+    best = np.full(lattice.num_states, -np.inf)
+    entered_by = np.full(lattice.num_states, -1)
+    best[0] = 0.0
+    for arc, (start, end) in enumerate(zip(src, dst, strict=True)):
+        if best[start] + score[arc] > best[end]:
+            best[end], entered_by[end] = best[start] + score[arc], arc
+    state, path = lattice.num_states - 1, []
+    while state:
+        path.append(entered_by[state])
+        state = src[path[-1]]
+    found = [int(word) for arc in reversed(path) for word in lattice.words_of(arc)]
+    return Decoded(found, float(best[-1]), word_lattice)

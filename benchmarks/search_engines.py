@@ -1,0 +1,112 @@
+"""What the search benchmark asks of an engine, and which engines there are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from moe_asr.fsa.graph import DecodingGraph
+
+
+@dataclass(frozen=True)
+class WordLattice:
+    """What is needed of a lattice to score it: arcs sorted topologically, with their words.
+
+    Attributes:
+        src, dst: (A,) int32; sorted by src, every arc leads to a higher state; 0 is the start, the highest
+            state the final one. Without arcs there is no path.
+        row_splits, words: int32, ragged [arc][word].
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    row_splits: np.ndarray
+    words: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one utterance.
+
+    Attributes:
+        words: of the best path; none if there is no path.
+        score: of the best path, natural log; None if there is none.
+        lattice: None if the engine makes none.
+    """
+
+    words: list[int]
+    score: float | None
+    lattice: WordLattice | None = None
+
+
+class Engine(ABC):
+    """One way to search, over several settings. Calls come in this order, `search` many times.
+
+    Attributes:
+        name: as in the table.
+        graph_kind: of the graph that it searches, LG or HLG.
+        makes_lattices: whether the oracle error rate is that of lattices; else it is that of the best path.
+    """
+
+    name: ClassVar[str]
+    graph_kind: ClassVar[str] = "HLG"
+    makes_lattices: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def why_not(cls) -> str | None:
+        """What is missing to run it here; None if nothing is."""
+
+    @classmethod
+    @abstractmethod
+    def settings(cls) -> list[dict[str, Any]]:
+        """Settings to run, each of plain JSON values."""
+
+    @abstractmethod
+    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
+        """Converts the graph; what settings can share is converted once. Not timed."""
+
+    @abstractmethod
+    def load(self, log_probs: Sequence[np.ndarray]) -> Any:
+        """The utterances in memory as the engine wants them: what `search` takes. Not timed."""
+
+    @abstractmethod
+    def search(self, loaded: Any) -> list[Any]:
+        """All utterances, as the engine's own results. This is timed, in wall time."""
+
+    @abstractmethod
+    def results(self, found: list[Any]) -> list[Decoded]:
+        """What `search` found, in the order of the utterances. Not timed."""
+
+    def arcs_expanded(self) -> int | None:
+        """How many arcs the last `search` expanded; None if the engine does not tell."""
+        return None
+
+
+_E = TypeVar("_E", bound=type[Engine])
+_ENGINES: dict[str, type[Engine]] = {}
+
+
+def register(cls: _E) -> _E:
+    """Class decorator: an engine that can be chosen by its name."""
+    assert cls.name not in _ENGINES, cls.name
+    _ENGINES[cls.name] = cls
+    return cls
+
+
+def engines() -> dict[str, type[Engine]]:
+    """All engines by name, in the order in which they are shown."""
+    from benchmarks import search_engine_kaldi, search_engine_k2, search_engine_native  # noqa: F401
+
+    return {name: _ENGINES[name] for name in ("native", "k2", "faster", "lattice_simple")}
+
+
+def missing_module(name: str, load: Callable[[], object]) -> str | None:
+    """Why a module cannot be had; None if it can."""
+    try:
+        load()
+    except (ImportError, OSError) as error:
+        return f"{name} cannot be imported: {error}"
+    return None
