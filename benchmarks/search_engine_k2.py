@@ -1,12 +1,13 @@
 """k2 in the search benchmark: ``intersect_dense_pruned`` on batches of utterances."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.search_engines import Decoded, Engine, WordLattice, missing_module, register
+from benchmarks.search_engines import Decoded, Engine, Setting, WordLattice, missing_module
 from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import arrays_of_k2, import_k2
@@ -15,14 +16,12 @@ from moe_asr.fsa.search_k2 import K2Search, one_best
 BATCH_SIZES = (1, 4, 8)
 
 
-@register
-class K2Engine(Engine):
+class K2Lattices(Engine):
     """Batches of similar length, padded; making ``DenseFsaVec`` of them is part of the search."""
 
     name = "k2"
 
     def __init__(self) -> None:
-        self._searches: dict[tuple[str, Any], K2Search] = {}
         self._search: K2Search | None = None
         self._batch_size = 1
 
@@ -31,18 +30,29 @@ class K2Engine(Engine):
         return missing_module("k2", import_k2)
 
     @classmethod
-    def settings(cls) -> list[dict[str, Any]]:
+    def settings(cls, quick: bool = False) -> list[Setting]:
         return [
             {"search_beam": 20.0, "output_beam": 8.0, "min_active": 30, "max_active": active}
-            for active in (2000, 7000)
+            for active in ((2000,) if quick else (2000, 7000))
         ]
 
-    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
-        options = {name: value for name, value in setting.items() if name != "batch_size"}
+    def tune(self, graph: DecodingGraph, log_probs: Sequence[np.ndarray]) -> Setting:
+        """The fastest size of a batch."""
+        seconds = {}
+        for size in BATCH_SIZES:
+            self.prepare(graph, {**self.settings()[0], "batch_size": size})
+            loaded = self.load(log_probs)
+            start = time.perf_counter()
+            self.search(loaded)
+            seconds[size] = time.perf_counter() - start
+        return {"batch_size": min(seconds, key=lambda size: seconds[size])}
+
+    def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
+        beams = {name: value for name, value in setting.items() if name != "batch_size"}
         self._batch_size = setting.get("batch_size", 1)
         if self._search is None or self._search.graph is not graph:
-            self._search = K2Search(graph, SearchOptions(**options))
-        self._search.options = SearchOptions(**options)  # the graph is shared
+            self._search = K2Search(graph, SearchOptions(**beams))
+        self._search.options = SearchOptions(**beams)  # the converted graph stays
 
     def load(self, log_probs: Sequence[np.ndarray]) -> Any:
         """Batches of (indices, (N, T, C) tensor, (N,) lengths), the longest first."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search_engines import Decoded, Engine, WordLattice, missing_module, register
+from benchmarks.search_engines import Decoded, Engine, Setting, WordLattice, missing_module
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.openfst import import_kaldifst, to_kaldifst
 
@@ -34,13 +34,13 @@ class KaldiEngine(Engine):
     def why_not(cls) -> str | None:
         return missing_module("kaldi_decoder", _import_kaldi_decoder)
 
-    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
+    def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
         if self._graph is not graph:
             self._graph, self._fst = graph, to_kaldifst(graph.to_fst())
         self._decoder = self._make(self._fst, setting)
 
     @abstractmethod
-    def _make(self, fst: Any, setting: dict[str, Any]) -> Any:
+    def _make(self, fst: Any, setting: Setting) -> Any:
         """The decoder."""
 
     def load(self, log_probs: Sequence[np.ndarray]) -> Any:
@@ -55,19 +55,20 @@ class KaldiEngine(Engine):
         """The best path, or the lattice; None if there is no path."""
 
 
-@register
-class FasterEngine(KaldiEngine):
+class KaldiBestPaths(KaldiEngine):
     """One-best; its best path is all that it gives."""
 
     name = "faster"
     makes_lattices = False
 
     @classmethod
-    def settings(cls) -> list[dict[str, Any]]:
-        wide = [{"beam": float(beam), "max_active": 7000} for beam in (8, 10, 12, 14, 16)]
-        return [*wide, *({"beam": float(beam), "max_active": 2000} for beam in (12, 16))]
+    def settings(cls, quick: bool = False) -> list[Setting]:
+        wide = (12, 16) if quick else (8, 10, 12, 14, 16, 18)
+        narrow = () if quick else (14, 16, 18)
+        beams = [*((beam, 7000) for beam in wide), *((beam, 2000) for beam in narrow)]
+        return [{"beam": float(beam), "max_active": active} for beam, active in beams]
 
-    def _make(self, fst: Any, setting: dict[str, Any]) -> Any:
+    def _make(self, fst: Any, setting: Setting) -> Any:
         kaldi_decoder = _import_kaldi_decoder()
         return kaldi_decoder.FasterDecoder(fst, kaldi_decoder.FasterDecoderOptions(**setting))
 
@@ -91,17 +92,17 @@ class FasterEngine(KaldiEngine):
         return decoded
 
 
-@register
-class LatticeSimpleEngine(KaldiEngine):
+class KaldiLattices(KaldiEngine):
     """Raw lattices, not determinised."""
 
     name = "lattice_simple"
 
     @classmethod
-    def settings(cls) -> list[dict[str, Any]]:
-        return [{"beam": float(beam), "lattice_beam": 8.0} for beam in (10, 12)]
+    def settings(cls, quick: bool = False) -> list[Setting]:
+        beams = (12,) if quick else (10, 12, 14, 16)
+        return [{"beam": float(beam), "lattice_beam": 8.0} for beam in beams]
 
-    def _make(self, fst: Any, setting: dict[str, Any]) -> Any:
+    def _make(self, fst: Any, setting: Setting) -> Any:
         kaldi_decoder = _import_kaldi_decoder()
         config = kaldi_decoder.LatticeSimpleDecoderConfig(**setting, determinize_lattice=False)
         return kaldi_decoder.LatticeSimpleDecoder(fst, config)
@@ -123,12 +124,13 @@ def decoded_of_lattice(raw: Any) -> Decoded:
     _, _, words, weight = kaldifst.get_linear_symbol_sequence(best)
     score = -(weight.value1 + weight.value2)
     rows = []
-    final = raw.num_states
-    for state in kaldifst.StateIterator(raw):
-        for arc in kaldifst.ArcIterator(raw, state):
-            rows.append((state, arc.nextstate, arc.olabel))
-        if raw.final(state) != kaldifst.LatticeWeight.zero:
-            rows.append((state, final, 0))
+    for line in raw.to_str().splitlines():  # the binding has no iterators over its lattices
+        fields = line.split()
+        state = int(fields[0])
+        if len(fields) > 2:  # source, destination, input, output, and costs if there are any
+            rows.append((state, int(fields[1]), int(fields[3])))
+        else:
+            rows.append((state, raw.num_states, 0))
     src, dst, olabel = np.array(rows, np.int64).T
     return Decoded([word for word in words if word > 0], score, _sorted(src, dst, olabel, raw.start))
 

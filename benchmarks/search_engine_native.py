@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.search_engines import Decoded, Engine, WordLattice, missing_module, register
+from benchmarks.search_engines import Decoded, Engine, Setting, WordLattice, missing_module
 from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
@@ -17,8 +17,7 @@ def _import_native() -> Any:
     return importlib.import_module("moe_asr.fsa.native")
 
 
-@register
-class NativeEngine(Engine):
+class NativeLattices(Engine):
     """On the LG, one utterance a time."""
 
     name = "native"
@@ -32,22 +31,14 @@ class NativeEngine(Engine):
         return missing_module("moe_asr.fsa.native", _import_native)
 
     @classmethod
-    def settings(cls) -> list[dict[str, Any]]:
+    def settings(cls, quick: bool = False) -> list[Setting]:
+        beams = (12.0, 16.0) if quick else (10.0, 12.0, 13.0, 14.0, 15.0, 16.0, 18.0, 20.0)
         return [
-            {"search_beam": beam, "output_beam": 8.0, "min_active": 30, "max_active": active}
-            for beam, active in (
-                (9.0, 2000),
-                (10.0, 2000),
-                (11.0, 2000),
-                (12.0, 2000),
-                (14.0, 2000),
-                (16.0, 2000),
-                (20.0, 2000),
-                (20.0, 7000),
-            )
+            {"search_beam": beam, "output_beam": 8.0, "min_active": 30, "max_active": 2000}
+            for beam in beams
         ]
 
-    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
+    def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
         self._engine = _import_native().NativeEngine(graph, SearchOptions(**setting))
 
     def load(self, log_probs: Sequence[np.ndarray]) -> Any:

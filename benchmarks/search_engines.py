@@ -1,13 +1,16 @@
 """What the search benchmark asks of an engine, and which engines there are."""
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from moe_asr.fsa.graph import DecodingGraph
+
+Setting = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,15 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def settings(cls) -> list[dict[str, Any]]:
-        """Settings to run, each of plain JSON values."""
+    def settings(cls, quick: bool = False) -> list[Setting]:
+        """Settings to run, each of plain JSON values; a few of them to be ``quick``."""
+
+    def tune(self, graph: DecodingGraph, log_probs: Sequence[np.ndarray]) -> Setting:
+        """What to add to every setting for the best speed on this machine; tried on a few utterances."""
+        return {}
 
     @abstractmethod
-    def prepare(self, graph: DecodingGraph, setting: dict[str, Any]) -> None:
+    def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
         """Converts the graph; what settings can share is converted once. Not timed."""
 
     @abstractmethod
@@ -85,22 +92,26 @@ class Engine(ABC):
         return None
 
 
-_E = TypeVar("_E", bound=type[Engine])
-_ENGINES: dict[str, type[Engine]] = {}
+# by name, in the order in which they are shown; a module is imported only where its engine runs
+_ENGINES = {
+    "native": ("benchmarks.search_engine_native", "NativeLattices"),
+    "k2": ("benchmarks.search_engine_k2", "K2Lattices"),
+    "faster": ("benchmarks.search_engine_kaldi", "KaldiBestPaths"),
+    "lattice_simple": ("benchmarks.search_engine_kaldi", "KaldiLattices"),
+}
 
 
-def register(cls: _E) -> _E:
-    """Class decorator: an engine that can be chosen by its name."""
-    assert cls.name not in _ENGINES, cls.name
-    _ENGINES[cls.name] = cls
-    return cls
+def engine_names() -> list[str]:
+    """All engines."""
+    return list(_ENGINES)
 
 
-def engines() -> dict[str, type[Engine]]:
-    """All engines by name, in the order in which they are shown."""
-    from benchmarks import search_engine_kaldi, search_engine_k2, search_engine_native  # noqa: F401
-
-    return {name: _ENGINES[name] for name in ("native", "k2", "faster", "lattice_simple")}
+def engine_class(name: str) -> type[Engine]:
+    """The engine of a name."""
+    module, attribute = _ENGINES[name]
+    engine: type[Engine] = getattr(importlib.import_module(module), attribute)
+    assert engine.name == name, engine
+    return engine
 
 
 def missing_module(name: str, load: Callable[[], object]) -> str | None:

@@ -40,9 +40,13 @@ class BuiltGraph:
     folder: Path
     size: GraphSize
 
+    def path(self, kind: str) -> Path:
+        """The file of the graph of a kind, LG or HLG."""
+        return self.folder / f"{kind}.safetensors"
+
     def load(self, kind: str) -> DecodingGraph:
         """The graph of a kind, LG or HLG."""
-        return DecodingGraph.load(self.folder / f"{kind}.safetensors")
+        return DecodingGraph.load(self.path(kind))
 
 
 def built_graph(size: GraphSize, cache: Path) -> BuiltGraph:
