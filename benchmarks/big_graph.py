@@ -70,7 +70,10 @@ def make_words(count: int, seed: int = 0) -> list[str]:
 
 
 def make_text(
-    num_words: int = 15_500, num_sentences: int = 150_000, seed: int = 0, walk_seed: int | None = None
+    num_words: int = 15_500,
+    num_sentences: int = 150_000,
+    seed: int = 0,
+    walk_seed: int | None = None,
 ) -> BigText:
     """Sentences of 3 to 21 words over ``num_words`` words; the same at every call.
 

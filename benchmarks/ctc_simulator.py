@@ -1,10 +1,26 @@
 """Posteriors such as a CTC model puts out, made up for given token sequences.
 
-A trained CTC model is sure of blank in most frames and gives each token a spike of a frame or two, with a weak
-shoulder beside it; where it errs, it does so in favour of tokens that sound alike, and for whole words or whole
-recordings that it finds hard. So are these: logits are those of a blank frame, in which spikes rise, with
-confusable tokens behind them by a margin that varies with the utterance, the word and the token. Where the
-margin is negative, the token is wrong; where that of blank is, it is lost.
+A trained CTC model is sure of blank in most frames and gives each token a spike of a frame or two, with a
+weak shoulder beside it; where it errs, it does so in favour of tokens that are spelled alike, and in words or
+recordings that it finds hard. So do these: in the logits of a blank frame spikes rise, with confusable tokens
+behind them by a margin that varies with the utterance, the word and the token. Where that margin is negative
+the token is wrong, and where the one over blank is, it is lost.
+
+The defaults were held against the posteriors of a small model: that of egs/voice_commands' demo, 60 units,
+9 tokens a second, on 100 utterances of its test set (WER 44 % by greedy search, 5.5 % with a 3-gram).
+
+                                                      that model    here
+    units                                                     60     500
+    spikes of 1, 2, 3 or more frames                 67, 30, 3 %   72, 25, 3 %
+    correlation of a label's log-probability with
+      that of the frame before                              0.67    0.6
+    blank above 0.99, of the frames where it is best        44 %     69 %
+    entropy of a frame, in the mean                    0.43 nats    0.37 nats
+    labels within 10 nats of the best: blank frames           16      18
+      others                                                  25     160
+
+The model is weak and its units are few; a large one is surer of blank and has more units to choose from: hence
+the differences. A lower ``peakiness`` gives a weaker model: at 0.8 no blank has 0.99 any more.
 """
 
 from collections.abc import Sequence

@@ -1,71 +1,27 @@
 """Lattice search on a large graph: the native engine, k2, and Kaldi's decoders, side by side on one core.
 
-    python -m benchmarks.lattice_search [--peakiness 1.0] [--utterances 40] [--engines native,k2,faster] [--quick]
+    python -m benchmarks.lattice_search [--peakiness 1.0] [--utterances 40] [--engines native,k2] [--quick]
 
-A bigram of 15,500 words (`benchmarks.big_graph`) gives LG and HLG, which are built once and kept in ``--cache``;
-posteriors of sentences that it was not trained on are simulated (`benchmarks.ctc_simulator`). Every engine runs
-at several settings, each once in a process of its own, for error rates and memory, and then all in turns in this
-process, for time: the wall time of the search alone, posteriors in memory, median of the rounds. Last line: one JSON
-object.
+A bigram of 15,500 words (`benchmarks.big_graph`) gives LG and HLG, which are built once and kept in
+``--cache``; posteriors of sentences that it was not trained on are simulated (`benchmarks.ctc_simulator`).
+Every engine runs at several settings, each once in a process of its own, for error rates and memory, and then
+all in turns in this process, for time: the wall time of the search alone, with the posteriors in memory,
+median of the rounds. Last line: one JSON object.
 """
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from benchmarks.ctc_simulator import SimulatorOptions, posterior_statistics
-from benchmarks.search_engines import Engine, engine_class, engine_names
-from benchmarks.search_inputs import BuiltGraph, GraphSize, TestSet, built_graph, simulate_test_set
-from benchmarks.search_report import Row, format_table, summary
-from benchmarks.search_run import ONE_THREAD, Job, measure_quality, measure_speed, one_core
-
-
-def run(names: Sequence[str], graph: BuiltGraph, test_set: TestSet, quick: bool) -> list[Row]:
-    """All settings of the engines that can run here; those that cannot are named."""
-    loaded = cache(graph.load)
-    jobs, classes = [], {}
-    for name in names:
-        classes[name] = engine_class(name)
-        reason = classes[name].why_not()
-        if reason is not None:
-            print(f"{name} is left out: {reason}")
-            continue
-        jobs += _jobs(classes[name], loaded, test_set, quick)
-    qualities = {}
-    with tempfile.TemporaryDirectory(prefix="moe_asr.") as folder:
-        posteriors = Path(folder) / "posteriors.npz"
-        test_set.save(posteriors)
-        for job in jobs:
-            path = graph.path(classes[job.engine].graph_kind)
-            qualities[str(job)] = measure_quality(job, path, posteriors)
-            _progress(f"{job}: {qualities[str(job)].accuracy}")
-    speeds = measure_speed(jobs, loaded, test_set, 1 if quick else 3, _progress)
-    return [
-        Row(
-            job,
-            qualities[str(job)],
-            speeds[str(job)],
-            speeds[str(job)].seconds / test_set.seconds,
-            not classes[job.engine].makes_lattices,
-        )
-        for job in jobs
-    ]
-
-
-def _jobs(kind: type[Engine], loaded, test_set: TestSet, quick: bool) -> list[Job]:
-    tuned = kind().tune(loaded(kind.graph_kind), test_set.first(8).log_probs)
-    if tuned:
-        _progress(f"{kind.name}: fastest with {tuned}")
-    return [Job(kind.name, {**setting, **tuned}) for setting in kind.settings(quick)]
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+from benchmarks.search_engines import engine_names
+from benchmarks.search_inputs import GraphSize, built_graph, simulate_test_set
+from benchmarks.search_report import format_table, summary
+from benchmarks.search_run import ONE_THREAD, one_core
+from benchmarks.search_suite import run_suite
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     os.environ.update(ONE_THREAD)
     with one_core():
-        rows = run(args.engines, graph, test_set, args.quick)
+        rows = run_suite(args.engines, graph, test_set, args.quick)
     print(format_table(rows))
     print(json.dumps({**summary(rows), "peakiness": args.peakiness}))
 

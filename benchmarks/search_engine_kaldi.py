@@ -1,10 +1,11 @@
-"""Kaldi's decoders in the search benchmark, as kaldi-decoder wraps them: on an OpenFst graph, one utterance a time.
+"""Kaldi's decoders in the search benchmark, as kaldi-decoder wraps them: on an OpenFst graph.
 
 `FasterDecoder` keeps the best path only. `LatticeSimpleDecoder` makes lattices of all arcs within its beams,
 but knows no ``max_active``. Input labels of their graph are those of frames plus one: ``DecodableCtc`` takes
 one off again, which is what `DecodingGraph.to_fst` writes.
 """
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,7 @@ class KaldiEngine(Engine):
     """What both have in common."""
 
     def __init__(self) -> None:
-        self._graph: DecodingGraph | None = None
+        self._source: Any = None  # a weak reference: only the OpenFst form is kept
         self._fst: Any = None
         self._decoder: Any = None
 
@@ -35,8 +36,8 @@ class KaldiEngine(Engine):
         return missing_module("kaldi_decoder", _import_kaldi_decoder)
 
     def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
-        if self._graph is not graph:
-            self._graph, self._fst = graph, to_kaldifst(graph.to_fst())
+        if self._source is None or self._source() is not graph:
+            self._source, self._fst = weakref.ref(graph), to_kaldifst(graph.to_fst())
         self._decoder = self._make(self._fst, setting)
 
     @abstractmethod
@@ -132,7 +133,9 @@ def decoded_of_lattice(raw: Any) -> Decoded:
         else:
             rows.append((state, raw.num_states, 0))
     src, dst, olabel = np.array(rows, np.int64).T
-    return Decoded([word for word in words if word > 0], score, _sorted(src, dst, olabel, raw.start))
+    return Decoded(
+        [word for word in words if word > 0], score, _sorted(src, dst, olabel, raw.start)
+    )
 
 
 def _sorted(src: np.ndarray, dst: np.ndarray, olabel: np.ndarray, start: int) -> WordLattice:

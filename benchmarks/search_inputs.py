@@ -1,4 +1,4 @@
-"""What the search benchmark searches: a bigram's graphs, built once and kept, and posteriors of held-out text."""
+"""What the search benchmark searches: graphs, built once and kept, and posteriors of held-out text."""
 
 import hashlib
 import json

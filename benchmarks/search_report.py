@@ -36,7 +36,7 @@ class Row:
     def json(self) -> dict[str, Any]:
         """Plain values, rounded."""
         peak, arcs = self.quality.peak_bytes, self.speed.arcs_per_second
-        num_arcs = self.quality.accuracy.num_arcs
+        num_arcs, search = self.quality.accuracy.num_arcs, self.quality.search_bytes
         return {
             "engine": self.job.engine,
             "settings": self.job.setting,
@@ -45,6 +45,7 @@ class Row:
             "oracle_wer": round(self.oracle_wer, 3),
             "arcs_per_second": None if arcs is None else round(arcs),
             "peak_mb": None if peak is None else peak >> 20,
+            "search_mb": None if search is None else search >> 20,
             "cpu_seconds": round(self.speed.cpu_seconds, 3),
             "spread": round(self.speed.spread, 3),
             "oracle_is_best_path": self.oracle_is_best_path,
@@ -58,7 +59,7 @@ def format_table(rows: Sequence[Row]) -> str:
     """One line a job."""
     lines = [
         f"{'engine':<15}{'RTF':>9}{'x real time':>13}{'WER %':>8}{'oracle %':>10}{'score':>11}"
-        f"{'arcs a lattice':>16}{'M arcs/s':>10}{'MB':>7}{'spread':>8}  settings"
+        f"{'arcs a lattice':>16}{'M arcs/s':>10}{'peak MB':>9}{'search MB':>11}{'spread':>8}  settings"
     ]
     for row in rows:
         values = row.json()
@@ -69,7 +70,8 @@ def format_table(rows: Sequence[Row]) -> str:
             f"{row.job.engine:<15}{row.rtf:>9.5f}{1 / row.rtf:>13.0f}{row.wer:>8.2f}{oracle:>10}"
             f"{row.quality.total_score:>11.1f}{'-' if arcs is None else arcs:>16}"
             f"{'-' if expanded is None else format(expanded / 1e6, '.1f'):>10}"
-            f"{'-' if values['peak_mb'] is None else values['peak_mb']:>7}"
+            f"{'-' if values['peak_mb'] is None else values['peak_mb']:>9}"
+            f"{'-' if values['search_mb'] is None else values['search_mb']:>11}"
             f"{row.speed.spread:>8.2f}  {settings}"
         )
     return "\n".join(lines)
@@ -84,8 +86,8 @@ def k2_reference(rows: Sequence[Row]) -> Row | None:
 def faster_reference(rows: Sequence[Row]) -> Row | None:
     """The setting at which `FasterDecoder` is to be compared: its fastest of those that lose nothing.
 
-    That is, whose WER is no worse than k2's reference; if there are none or k2 did not run, the fastest of those
-    with the best WER of this decoder.
+    That is, whose WER is no worse than k2's reference; if there are none or k2 did not run, the fastest of
+    those with the best WER of this decoder.
     """
     mine = [row for row in rows if row.job.engine == "faster"]
     if not mine:
@@ -99,7 +101,7 @@ def faster_reference(rows: Sequence[Row]) -> Row | None:
 
 
 def fastest_no_worse(rows: Sequence[Row], peer: Row, engine: str = "native") -> Row | None:
-    """The fastest setting of an engine whose WER and oracle WER are no worse than the peer's; None: none is."""
+    """The fastest setting of an engine whose WER and oracle WER are no worse than the peer's, if any."""
     good = [
         row
         for row in rows
@@ -127,7 +129,7 @@ def comparisons(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """The JSON object. A speed-up is None where the peer, or a native setting no worse than it, is missing."""
+    """The JSON object; a speed-up is None where the peer, or a native setting no worse, is missing."""
     result: dict[str, Any] = {"results": [row.json() for row in rows]}
     for name, peer in (("k2", k2_reference(rows)), ("faster", faster_reference(rows))):
         ours = fastest_no_worse(rows, peer) if peer is not None else None

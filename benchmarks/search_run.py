@@ -1,7 +1,8 @@
-"""Runs engines: each setting once in a process of its own, for accuracy and memory; all in turns, for time."""
+"""Runs engines: one in a process of its own, for accuracy and memory; all in turns, for time."""
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import statistics
@@ -19,9 +20,7 @@ from benchmarks.search_scoring import Accuracy, accuracy
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.memory import PeakMeter
 
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-}
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,20 @@ class Quality:
     Attributes:
         accuracy: over the whole test set.
         total_score: of the best paths, natural log; those of utterances without one left out.
-        peak_bytes: most physical memory of the process, the graph and the posteriors included; None where
-            that cannot be told.
+        peak_bytes: most physical memory of the process, from its start: reading and converting the graph
+            included; None where that cannot be told.
+        search_bytes: most of it while searching, the converted graph and the posteriors included.
     """
 
     accuracy: Accuracy
     total_score: float
     peak_bytes: int | None
+    search_bytes: int | None
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Holds this process and those it starts to one core: k2 and others have threads that nobody asked for."""
+    """Holds this process and those it starts to one core: k2 has threads that nobody asked for."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -165,13 +166,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     engine = engine_class(args.engine)()
     test_set = TestSet.load(args.test_set)
     engine.prepare(DecodingGraph.load(args.graph), args.setting)
-    found = engine.search(engine.load(test_set.log_probs))
-    peak = meter.peak_bytes()
+    loaded = engine.load(test_set.log_probs)
+    gc.collect()
+    loading_peak = meter.peak_bytes()
+    meter = PeakMeter()
+    found = engine.search(loaded)
+    search_peak = meter.peak_bytes()
+    known = loading_peak is not None and search_peak is not None
     decoded = engine.results(found)
     quality = Quality(
         accuracy(test_set.references, decoded),
         sum(one.score for one in decoded if one.score is not None),
-        peak,
+        max(loading_peak, search_peak) if known else None,
+        search_peak,
     )
     result: dict[str, Any] = asdict(quality)
     print(json.dumps(result))
