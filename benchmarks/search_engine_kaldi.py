@@ -65,7 +65,7 @@ class KaldiBestPaths(KaldiEngine):
     @classmethod
     def settings(cls, quick: bool = False) -> list[Setting]:
         wide = (12, 16) if quick else (8, 10, 12, 14, 16, 18)
-        narrow = () if quick else (14, 16, 18)
+        narrow = () if quick else (14, 16, 18, 20)
         beams = [*((beam, 7000) for beam in wide), *((beam, 2000) for beam in narrow)]
         return [{"beam": float(beam), "max_active": active} for beam, active in beams]
 

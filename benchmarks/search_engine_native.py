@@ -32,7 +32,7 @@ class NativeLattices(Engine):
 
     @classmethod
     def settings(cls, quick: bool = False) -> list[Setting]:
-        beams = (12.0, 16.0) if quick else (10.0, 12.0, 13.0, 14.0, 15.0, 16.0, 18.0, 20.0)
+        beams = (12.0, 16.0) if quick else (12.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0)
         return [
             {"search_beam": beam, "output_beam": 8.0, "min_active": 30, "max_active": 2000}
             for beam in beams
