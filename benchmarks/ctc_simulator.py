@@ -6,9 +6,9 @@ recordings that it finds hard. So do these: in the logits of a blank frame spike
 behind them by a margin that varies with the utterance, the word and the token. Where that margin is negative
 the token is wrong, and where the one over blank is, it is lost.
 
-The defaults are fitted to the posteriors of a small model, that of egs/voice_commands' demo, on 100 utterances
-of its test set: 60 units, 9 tokens a second, WER 44 % by greedy search and 5.5 % with a 3-gram. Margins are of
-the tokens of the reference in its best alignment, on 60 utterances.
+The defaults are fitted to the posteriors of a small model, that of egs/voice_commands' demo, on 100
+utterances of its test set: 60 units, 9 tokens a second, WER 44 % by greedy search and 5.5 % with a 3-gram.
+Margins are of the tokens of the reference in its best alignment, on 60 utterances.
 
                                                        that model    here
     units                                                      60     500
