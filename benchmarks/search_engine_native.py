@@ -25,6 +25,7 @@ class NativeLattices(Engine):
 
     def __init__(self) -> None:
         self._engine: Any = None
+        self._arcs_expanded = 0
 
     @classmethod
     def why_not(cls) -> str | None:
@@ -42,11 +43,22 @@ class NativeLattices(Engine):
         self._engine = _import_native().NativeEngine(graph, SearchOptions(**setting))
 
     def load(self, log_probs: Sequence[np.ndarray]) -> Any:
-        """(1, T, C) tensors and their lengths."""
-        return [(torch.from_numpy(rows)[None], torch.tensor([len(rows)])) for rows in log_probs]
+        return [torch.from_numpy(rows) for rows in log_probs]
 
     def search(self, loaded: Any) -> list[Any]:
-        return [self._engine.search(rows, lengths)[0] for rows, lengths in loaded]
+        """Each utterance as a stream of one chunk, which is what the offline search is: streams count arcs."""
+        engine, lattices = self._engine, []
+        self._arcs_expanded = 0
+        for rows in loaded:
+            stream = engine.start()
+            engine.advance([stream], [rows])
+            lattices.append(engine.finish(stream))
+            self._arcs_expanded += stream.arcs_expanded
+        return lattices
+
+    def arcs_expanded(self) -> int | None:
+        """Arcs of the LG; those that the topology implies are not counted."""
+        return self._arcs_expanded
 
     def results(self, found: list[Any]) -> list[Decoded]:
         return [decoded_of_lattice(lattice) for lattice in found]
