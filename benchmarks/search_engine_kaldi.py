@@ -134,11 +134,11 @@ def decoded_of_lattice(raw: Any) -> Decoded:
             rows.append((state, raw.num_states, 0))
     src, dst, olabel = np.array(rows, np.int64).T
     return Decoded(
-        [word for word in words if word > 0], score, _sorted(src, dst, olabel, raw.start)
+        [word for word in words if word > 0], score, sort_lattice(src, dst, olabel, raw.start)
     )
 
 
-def _sorted(src: np.ndarray, dst: np.ndarray, olabel: np.ndarray, start: int) -> WordLattice:
+def sort_lattice(src: np.ndarray, dst: np.ndarray, olabel: np.ndarray, start: int) -> WordLattice:
     """States in topological order, by their longest distance from the start."""
     level = np.zeros(max(src.max(), dst.max()) + 1, np.int64)
     while True:  # as often as the longest path has arcs

@@ -46,7 +46,7 @@ class NativeLattices(Engine):
         return [torch.from_numpy(rows) for rows in log_probs]
 
     def search(self, loaded: Any) -> list[Any]:
-        """Each utterance as a stream of one chunk, which is what the offline search is: streams count arcs."""
+        """Each utterance as a stream of one chunk, as offline search does it: streams count their arcs."""
         engine, lattices = self._engine, []
         self._arcs_expanded = 0
         for rows in loaded:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.big_graph import BigText, make_text
 from benchmarks.ctc_simulator import SimulatorOptions
 from benchmarks.lattice_search import main
+from benchmarks.search_engine_kaldi import sort_lattice
 from benchmarks.search_engines import Decoded, engine_class, engine_names
 from benchmarks.search_inputs import BuiltGraph, GraphSize, TestSet, built_graph, simulate_test_set
 from benchmarks.search_scoring import accuracy, oracle_errors
@@ -95,6 +96,15 @@ def test_main_prints_what_was_agreed(
     assert len(TestSet.load(tmp_path / "dumped.npz").log_probs) == 2
 
 
+def test_lattices_of_any_order_are_sorted() -> None:
+    """0 -> 3 -> 1 -> 2 and 0 -> 1, where 2 is the final state; the words are 7, 8 and none, and 9."""
+    src, dst = np.array([1, 0, 3, 0]), np.array([2, 1, 1, 3])
+    lattice = sort_lattice(src, dst, np.array([0, 9, 8, 7]), 0)
+    assert lattice.src.tolist() == [0, 0, 1, 2] and (lattice.dst > lattice.src).all()
+    words = [oracle_errors(lattice, reference) for reference in ([7, 8], [9], [7, 9])]
+    assert words == [0, 0, 1]
+
+
 def test_unknown_engines_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, message in (
         (["--engines", "k3"], "unknown engine 'k3': expected some of native, k2, faster"),
@@ -135,5 +145,6 @@ def test_held_out_text_is_of_the_same_chain() -> None:
     assert held_out.words == make_text(400, 5).words
     seen, unrelated = (len(pairs(text) & trained) / len(pairs(text)) for text in (held_out, other))
     assert seen > 0.6 and unrelated < 0.5 * seen
+    assert (make_text(400, 200, walk_seed=2).ids[:50] != held_out.ids[:50]).any()
     sentences = {tuple(training.sentence(number)) for number in range(2000)}
     assert not any(tuple(held_out.sentence(number)) in sentences for number in range(200))
