@@ -33,7 +33,7 @@ class NativeLattices(Engine):
 
     @classmethod
     def settings(cls, quick: bool = False) -> list[Setting]:
-        beams = (12.0, 16.0) if quick else (12.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0)
+        beams = (16.0, 20.0) if quick else (12.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0)
         return [
             {"search_beam": beam, "output_beam": 8.0, "min_active": 30, "max_active": 2000}
             for beam in beams

@@ -47,7 +47,9 @@ def available(names: list[str]) -> list[str]:
 
 def test_engines_agree_at_wide_beams(graph: BuiltGraph, test_set: TestSet) -> None:
     names = available(engine_names())
-    assert set(names) >= {"faster", "lattice_simple"} | ({"k2"} if k2_is_installed() else set())
+    assert set(names) >= {"native", "faster", "lattice_simple"} | (
+        {"k2"} if k2_is_installed() else set()
+    )
     found = {name: decode(name, graph, test_set) for name in names}
     for number, expected in enumerate(found["faster"]):
         assert expected.score is not None and expected.lattice is None
@@ -71,14 +73,20 @@ def test_main_prints_what_was_agreed(
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     size = ["--words", "120", "--sentences", "400", "--vocab-size", "70", "--utterances", "2"]
     common = ["--quick", "--cache", str(tmp_path / "cache")]
-    main([*size, *common, "--engines", "k2,faster"])
+    main([*size, *common, "--engines", "native,k2,faster"])
     printed, _ = capfd.readouterr()
     result = json.loads(printed.splitlines()[-1])
     assert set(result) >= {"results", "speedup_vs_k2", "speedup_vs_faster"}
-    assert result["speedup_vs_k2"] is None and result["speedup_vs_faster"] is None  # no native
+    assert result["speedup_vs_faster"] > 0
+    assert (result["speedup_vs_k2"] is not None) == k2_is_installed()
     keys = {"engine", "settings", "rtf", "wer", "oracle_wer", "arcs_per_second", "peak_mb"}
     names = [one["engine"] for one in result["results"]]
-    assert names == (["k2"] if k2_is_installed() else []) + ["faster", "faster"]
+    expected = ["native", "native", *(["k2"] if k2_is_installed() else []), "faster", "faster"]
+    assert names == expected
+    assert all(
+        (one["arcs_per_second"] is not None) == (one["engine"] == "native")
+        for one in result["results"]
+    )
     assert k2_is_installed() or "k2 is left out: " in printed
     for one in result["results"]:
         assert set(one) >= keys and isinstance(one["settings"], dict)
