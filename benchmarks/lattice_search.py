@@ -12,13 +12,12 @@ median of the rounds. Last line: one JSON object.
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.ctc_simulator import SimulatorOptions, posterior_statistics
 from benchmarks.search_engines import engine_names
-from benchmarks.search_inputs import GraphSize, built_graph, simulate_test_set
+from benchmarks.search_inputs import GraphSize, built_graph, default_cache, simulate_test_set
 from benchmarks.search_report import format_table, summary
 from benchmarks.search_run import ONE_THREAD, one_core
 from benchmarks.search_suite import run_suite
@@ -26,13 +25,12 @@ from benchmarks.search_suite import run_suite
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default_cache = Path(tempfile.gettempdir()) / "moe_asr.lattice_search"
     parser.add_argument("--peakiness", type=float, default=1.0, help="multiplies the logits")
     parser.add_argument("--utterances", type=int, default=40, help="of some eleven seconds each")
     parser.add_argument("--seed", type=int, default=0, help="of sentences and posteriors")
     parser.add_argument("--engines", default=",".join(engine_names()), help="separated by commas")
     parser.add_argument("--quick", action="store_true", help="few settings and one round")
-    parser.add_argument("--cache", type=Path, default=default_cache, help="graphs are kept here")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="graphs are kept here")
     parser.add_argument("--dump", type=Path, help="save the posteriors (npz) and end")
     parser.add_argument("--words", type=int, default=GraphSize.num_words)
     parser.add_argument("--sentences", type=int, default=GraphSize.num_sentences)

@@ -49,6 +49,11 @@ class BuiltGraph:
         return DecodingGraph.load(self.path(kind))
 
 
+def default_cache() -> Path:
+    """Where graphs are kept."""
+    return Path(tempfile.gettempdir()) / "moe_asr.lattice_search"
+
+
 def built_graph(size: GraphSize, cache: Path) -> BuiltGraph:
     """The graphs of a size, built if ``cache`` does not have them; prints the steps of building.
 

@@ -1,6 +1,6 @@
 """The native search on streams: threads, chunk sizes, and two hours of speech in constant memory.
 
-    python -m benchmarks.search_streaming [--minutes 120] [--cache DIR]
+    python -m benchmarks.search_streaming [--minutes 120] [--utterances 40] [--cache DIR]
 
 Posteriors and graph are those of ``benchmarks.lattice_search``. Prints tables and, last, one JSON object:
 ``{"threads": {"one", "two", "gain"}, "chunks": [{"size", "rtf"}], "long": {"minutes", "rtf",
@@ -19,12 +19,11 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmarks.ctc_simulator import FRAMES_PER_SECOND
+from benchmarks.ctc_simulator import FRAMES_PER_SECOND, SimulatorOptions
+from benchmarks.search_inputs import GraphSize, built_graph, default_cache, simulate_test_set
 from moe_asr.fsa.engine import SearchOptions
-from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.native import NativeEngine
 
 OPTIONS = SearchOptions(search_beam=14.0, output_beam=8.0, max_active=2000)
@@ -121,25 +120,25 @@ def compile_seconds() -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=120.0, help="length of the long stream")
-    parser.add_argument("--graph", type=Path, required=True)
-    parser.add_argument("--posteriors", type=Path, required=True)
+    parser.add_argument("--utterances", type=int, default=40)
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="graphs are kept here")
+    parser.add_argument("--words", type=int, default=GraphSize.num_words)
+    parser.add_argument("--sentences", type=int, default=GraphSize.num_sentences)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    graph = DecodingGraph.load(args.graph)
-    with np.load(args.posteriors) as data:
-        log_probs, lengths = data["log_probs"], data["lengths"]
-    utterances = [
-        torch.from_numpy(rows[:length].copy())
-        for rows, length in zip(log_probs, lengths, strict=True)
-    ]
-    engine = NativeEngine(graph, OPTIONS)
+    graph = built_graph(GraphSize(args.words, args.sentences), args.cache)
+    test_set = simulate_test_set(graph, args.utterances, SimulatorOptions(), 0)
+    utterances = [torch.from_numpy(rows) for rows in test_set.log_probs]
+    engine = NativeEngine(graph.load("LG"), OPTIONS)
     chunks_rtf(engine, utterances[:2], 16)
     chunks = []
     for size in (1, 2, 5, 16, 64, 10**6):
         rtf = statistics.median(chunks_rtf(engine, utterances, size) for _ in range(3))
         chunks.append({"size": size, "rtf": rtf})
         print(f"chunks of {size:7d} frames: RTF {rtf:.5f}")
-    rounds = [(throughput(engine, utterances, 1), throughput(engine, utterances, 2)) for _ in range(5)]
+    rounds = [
+        (throughput(engine, utterances, 1), throughput(engine, utterances, 2)) for _ in range(5)
+    ]
     one, two = (statistics.median(column) for column in zip(*rounds, strict=True))
     gain = statistics.median(after / before for before, after in rounds)
     print(f"one thread {one:.0f}, two threads {two:.0f} x real time: gain {gain:.2f}")
@@ -147,7 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
     for key, value in long.items():
         print(f"{key:20s} {value:.5g}")
     compiled = compile_seconds()
-    print(f"compiling {compiled['seconds']:.1f} s, from the cache {compiled['cached_seconds']:.2f} s")
+    print(
+        f"compiling {compiled['seconds']:.1f} s, from the cache {compiled['cached_seconds']:.2f} s"
+    )
     threads = {"one": one, "two": two, "gain": gain}
     print(json.dumps({"threads": threads, "chunks": chunks, "long": long, "compile": compiled}))
 
