@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     frequency = gigahertz()
     rows, times, pruning, making = [], [], 0.0, 0.0
     print("peak  beam  us/frame  active/frame  arcs/frame  pruning %  lattice us/frame")
-    interval = engine_module._INTERVAL
+    interval = engine_module.INTERVAL
     for peakiness, beam in itertools.product((1.0, 0.8, 0.6), (8.0, 12.0, 16.0)):
         options = SimulatorOptions(peakiness=peakiness)
         test_set = simulate_test_set(graph, args.utterances, options, 0)
@@ -87,9 +87,10 @@ def main(arguments: list[str] | None = None) -> None:
         engine = NativeEngine(lg, SearchOptions(search_beam=beam, max_active=2000))
         measure(engine, utterances[:1], 1)
         seconds, finishing, work = measure(engine, utterances)
-        engine_module._INTERVAL = NEVER
-        without, _, _ = measure(engine, utterances)
-        engine_module._INTERVAL = interval
+        engine_module.INTERVAL = NEVER
+        unpruned = NativeEngine(lg, engine.options)
+        engine_module.INTERVAL = interval
+        without, _, _ = measure(unpruned, utterances)
         rows.append(work)
         times.append(without)
         pruning += seconds - without

@@ -15,7 +15,8 @@ from moe_asr.errors import DataError
 from moe_asr.fsa.engine import SearchEngine, SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
-from moe_asr.fsa.native.kernels import EXPLICIT
+from moe_asr.fsa.native import layout
+from moe_asr.fsa.native.layout import EXPLICIT
 from moe_asr.fsa.native.partial import PartialResult, partial_result
 from moe_asr.fsa.native.pieces import end_of_piece, final_arcs, join_pieces, tail_piece
 from moe_asr.fsa.native.search_graph import compile_graph
@@ -25,7 +26,7 @@ from moe_asr.fsa.native.warm_up import warm_up
 from moe_asr.fsa.starts_token import starts_token
 
 T = TypeVar("T")
-_INTERVAL = 64  # steps from one pruning of the lattice to the next
+INTERVAL = 64  # steps from one pruning of the lattice to the next
 
 
 @dataclass(frozen=True)
@@ -92,20 +93,20 @@ class NativeEngine(SearchEngine):
         self.options = _native_options(options)
         self._graph = compile_graph(graph, self.options.topology, self.options.graph_scale)
         self._starts_token = starts_token(graph) if self._graph.topology == EXPLICIT else None
+        self._limits = np.zeros(layout.NUM_LIMITS, np.float64)
         scores = self._graph.score
-        self._limits = np.array(
-            [
-                self.options.search_beam,
-                self.options.output_beam,
-                self.options.min_active,
-                self.options.max_active,
-                self.options.token_beam,
-                self.options.strict_max_active,
-                scores.max() if len(scores) else 0.0,
-                self.options.max_pending_frames or math.inf,
-            ],
-            np.float64,
-        )
+        for name, value in {
+            layout.SEARCH_BEAM: self.options.search_beam,
+            layout.OUTPUT_BEAM: self.options.output_beam,
+            layout.MIN_ACTIVE: self.options.min_active,
+            layout.MAX_ACTIVE: self.options.max_active,
+            layout.TOKEN_BEAM: self.options.token_beam,
+            layout.STRICT_MAX_ACTIVE: self.options.strict_max_active,
+            layout.BEST_ARC: scores.max() if len(scores) else 0.0,
+            layout.MAX_PENDING: self.options.max_pending_frames or math.inf,
+            layout.INTERVAL: INTERVAL,
+        }.items():
+            self._limits[name] = value
         self._num_threads = num_threads
         warm_up()
         self._pool: ThreadPoolExecutor | None = None
@@ -246,7 +247,7 @@ class NativeEngine(SearchEngine):
             state.after_blank = bool(is_blank[-1])
             rows, frames = np.ascontiguousarray(rows[kept]), frames[kept]
         if len(rows):
-            state.read(rows, frames, self._graph, self._limits, _INTERVAL, self._workspace())
+            state.read(rows, frames, self._graph, self._limits, self._workspace())
 
     def _workspace(self) -> Workspace:
         """This thread's."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_asr.fsa.native.kernels import last_common_step
+from moe_asr.fsa.native.lattice_kernels import last_common_step
 from moe_asr.fsa.native.pieces import trace
 from moe_asr.fsa.native.search_graph import SearchGraph
 from moe_asr.fsa.native.stream import NativeStream
@@ -32,8 +32,7 @@ def partial_result(state: NativeStream, graph: SearchGraph) -> PartialResult:
     """The best words of a stream; those of committed pieces are among the stable ones."""
     store = state.store
     newest = store.newest
-    first, end = store.steps[0][newest : newest + 2]
-    links = trace(store, newest, int(np.argmax(store.states[1][first:end])))
+    links = trace(store, newest, int(np.argmax(store.frontier[4][: store.num_active])))
     arcs = store.links[2][links]
     words, steps = graph.words_of(arcs)
     marks = np.zeros(store.num_states, np.bool_)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.fsa.lattice import FINAL, Lattice
-from moe_asr.fsa.native.kernels import mark_alive, trace_back
+from moe_asr.fsa.native.lattice_kernels import mark_alive, trace_back
 from moe_asr.fsa.native.search_graph import SearchGraph, ragged_words
 from moe_asr.fsa.native.store import Store
 
@@ -108,8 +108,7 @@ def final_arcs(store: Store, graph: SearchGraph, partial: bool, can_end: bool) -
 
     ``can_end`` is whether final arcs count: they do not where the search ended before the frames did.
     """
-    first, end = store.steps[0][store.newest : store.newest + 2]
-    states = store.states[0][first:end]
+    states = store.frontier[0][: store.num_active]
     begin, stop = graph.final_begin[states], graph.final_end[states]
     counts = stop - begin
     if can_end and counts.sum() > 0:
@@ -134,10 +133,9 @@ def tail_piece(
         The piece, the indices of the final arcs kept, and the source state of each within the piece.
     """
     newest = store.newest
-    first, end = store.steps[0][newest : newest + 2]
-    total = store.states[1][first:end][finals.place].astype(np.float64) + finals.score
+    total = store.frontier[4][finals.place].astype(np.float64) + finals.score
     deficit = (total.max() - total).astype(np.float32)
-    extra = np.full(end - first, np.inf, np.float32)
+    extra = np.full(store.num_active, np.inf, np.float32)
     np.minimum.at(extra, finals.place, deficit)
     extra[extra > np.float32(output_beam)] = np.inf
     piece = cut_piece(store, newest, extra, output_beam)

@@ -6,7 +6,7 @@ import numpy as np
 
 from moe_asr.errors import GraphError
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.fsa.native.kernels import EXPLICIT, MODIFIED, STANDARD
+from moe_asr.fsa.native.layout import EXPLICIT, MODIFIED, STANDARD
 from moe_asr.fsa.topology import check_topology
 
 
@@ -45,9 +45,11 @@ class SearchGraph:
     source: DecodingGraph
 
     @property
-    def start(self) -> int:
-        """The start state."""
-        return 0 if self.topology == EXPLICIT else int(self.records[0, 3])
+    def start(self) -> tuple[float, ...]:
+        """The frontier before the first frame, see the layout: state 0 of the graph, after blank."""
+        state = 0 if self.topology == EXPLICIT else int(self.records[0, 3])
+        last, blank = self.records[state, 2:].tolist()
+        return state, last, blank, float(self.best_arc[state]), 0.0
 
     def words_of(self, arcs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The words on arcs (negative ones have none), and the position of each one's arc."""

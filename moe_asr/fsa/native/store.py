@@ -2,41 +2,58 @@
 
 import numpy as np
 
-from moe_asr.fsa.native.kernels import NUM_BUCKETS, NUM_COUNTS, NUM_STEPS
+from moe_asr.fsa.native.layout import NUM_BUCKETS, NUM_COUNTS, NUM_STEPS
 
 Arrays = tuple[np.ndarray, ...]
-_STATES = (np.int32, np.float32, np.float32, np.float32, np.int32)
+_STATES = (np.float32, np.float32, np.int32)
 _LINKS = (np.int32, np.int32, np.int32, np.float32, np.float32)
+_FRONTIER = (np.int32, np.int32, np.int32, np.float32, np.float32)
 _STEPS = (np.int64, np.int64, np.float64, np.int64)
 
 
-def _empty(dtypes: tuple[type, ...], size: int) -> Arrays:
-    return tuple(np.empty(size, dtype) for dtype in dtypes)
+def _empty(dtypes: tuple[type, ...], size: int, row: int = 0) -> Arrays:
+    """Columns of ``size``, each beginning elsewhere within a page of memory.
+
+    Large arrays begin at the start of a page: the same place of a dozen columns, which the kernels go through
+    together, would fall into one set of the processor's first cache, and half of it out again.
+    """
+    columns = []
+    for number, dtype in enumerate(dtypes):
+        shift = 80 * ((5 * row + number) % 12)  # five cache lines of four bytes each
+        columns.append(np.empty(size + shift, dtype)[shift:])
+    return tuple(columns)
 
 
-def _grown(arrays: Arrays, used: int, size: int) -> Arrays:
-    larger = tuple(np.empty(size, array.dtype) for array in arrays)
+def _grown(arrays: Arrays, used: int, size: int, row: int = 0) -> Arrays:
+    larger = _empty(tuple(array.dtype.type for array in arrays), size, row)
     for old, new in zip(arrays, larger, strict=True):
         new[:used] = old[:used]
     return larger
 
 
 class Store:
-    """States, links and steps of one stream, as `moe_asr.fsa.native.kernels` describes them."""
+    """States, links and steps of one stream, as `moe_asr.fsa.native.layout` describes them.
 
-    def __init__(self, first_state: int) -> None:
+    Args:
+        start: the frontier of no frames: search state, last label, state of blank, best arc score, score.
+    """
+
+    def __init__(self, start: tuple[float, ...]) -> None:
         self.states = _empty(_STATES, 2048)
         self.links = _empty(_LINKS, 4096)
         self.steps = _empty(_STEPS, 128)
         self.counts = np.zeros(NUM_COUNTS, np.int64)
-        self.states[0][0], self.states[1][0], self.states[2][0] = first_state, 0.0, 0.0
+        self.frontier = _empty(_FRONTIER, 1024)
+        for column, value in zip(self.frontier, start, strict=True):
+            column[0] = value
+        self.states[0][0] = 0.0
         self.steps[0][:2] = 0, 1
         self.steps[1][0] = self.steps[2][0] = self.steps[3][0] = 0
 
     @property
-    def arrays(self) -> tuple[Arrays, Arrays, Arrays]:
+    def arrays(self) -> tuple[Arrays, Arrays, Arrays, Arrays]:
         """What the kernels take."""
-        return self.states, self.links, self.steps
+        return self.states, self.links, self.steps, self.frontier
 
     @property
     def newest(self) -> int:
@@ -48,6 +65,11 @@ class Store:
         return int(self.steps[0][self.newest + 1])
 
     @property
+    def num_active(self) -> int:
+        """States of the newest step."""
+        return self.num_states - int(self.steps[0][self.newest])
+
+    @property
     def num_links(self) -> int:
         return int(self.steps[1][self.newest])
 
@@ -57,12 +79,13 @@ class Store:
         return sum(array.nbytes for part in self.arrays for array in part)
 
     def grow(self) -> None:
-        """Doubles the steps, if they are full; else states and links."""
+        """Doubles the steps, if they are full; else states, links and frontier."""
         if self.newest + 3 > len(self.steps[0]):
             self.steps = _grown(self.steps, self.newest + 2, 2 * len(self.steps[0]))
         else:
             self.states = _grown(self.states, self.num_states, 2 * len(self.states[0]))
             self.links = _grown(self.links, self.num_links, 2 * len(self.links[0]))
+            self.frontier = _grown(self.frontier, self.num_active, 2 * len(self.frontier[0]))
 
     def shrink(self) -> None:
         """Gives back what a busy passage took, once it is committed."""
@@ -70,6 +93,8 @@ class Store:
             self.links = _grown(self.links, self.num_links, max(4096, 2 * self.num_links))
         if len(self.states[0]) > 2048 and 8 * self.num_states < len(self.states[0]):
             self.states = _grown(self.states, self.num_states, max(2048, 2 * self.num_states))
+        if len(self.frontier[0]) > 1024 and 8 * self.num_active < len(self.frontier[0]):
+            self.frontier = _grown(self.frontier, self.num_active, max(1024, 2 * self.num_active))
 
 
 class Workspace:
@@ -83,22 +108,26 @@ class Workspace:
 
     def __init__(self, num_states: int, num_tokens: int, most_arcs: int) -> None:
         self._fixed = (
-            np.full(num_states, -1, np.int32),  # slot: where a state is among the candidates
+            np.zeros(
+                num_states, np.int64
+            ),  # slot: a step's number << 32 + place among its candidates
+            np.zeros(1, np.int64),  # that number
             np.empty(num_tokens, np.float32),
             np.empty(num_tokens, np.int32),
             np.empty(NUM_BUCKETS, np.int64),
-            np.empty(most_arcs + 1, np.int32),
+            np.empty(max(most_arcs, num_tokens) + 1, np.int32),
         )
         self._allocate(16384)
 
     def _allocate(self, size: int) -> None:
-        self._candidates = _empty((np.int32, np.float32), size)
+        self._candidates = _empty(_FRONTIER, size)
         self._links = _empty(_LINKS, size)
+        self._busy = np.empty(size, np.int32)
 
     @property
     def arrays(self) -> tuple[Arrays, Arrays, Arrays]:
         """What the kernels take: fixed arrays, candidate states, links."""
-        return self._fixed, self._candidates, self._links
+        return (*self._fixed, self._busy), self._candidates, self._links
 
     def grow(self) -> None:
         """Makes room for twice as many links a frame."""

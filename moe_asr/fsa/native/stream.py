@@ -2,26 +2,29 @@
 
 import numpy as np
 
-from moe_asr.fsa.native.kernels import (
+from moe_asr.fsa.native.lattice_kernels import drop_steps, force_merge, prune_steps
+from moe_asr.fsa.native.layout import (
     ARCS_EXPANDED,
     DONE,
     FORCED_MERGES,
     GROW_STORE,
     GROW_WORKSPACE,
+    MAX_PENDING,
     MERGED_STEP,
     NO_PATH,
+    NUM_STEPS,
+    OUTPUT_BEAM,
+    PRUNE,
     STATES_ACTIVE,
     STATUS,
     TOTAL_STEPS,
-    drop_steps,
-    search_steps,
 )
 from moe_asr.fsa.native.pieces import Piece, cut_piece
 from moe_asr.fsa.native.search_graph import SearchGraph
+from moe_asr.fsa.native.search_kernels import search_steps
 from moe_asr.fsa.native.store import Store, Workspace
 
-# rows handed to the kernel at once, and steps worth the cutting of a piece
-_ROWS, _PIECE = 256, 64
+_PIECE = 64  # steps that are worth the cutting of a piece
 
 
 class NativeStream:
@@ -33,8 +36,8 @@ class NativeStream:
         pieces: committed, the oldest first, without those that were released.
     """
 
-    def __init__(self, first_state: int, search_beam: float) -> None:
-        self.store = Store(first_state)
+    def __init__(self, start: tuple[float, ...], search_beam: float) -> None:
+        self.store = Store(start)
         self.beam = np.array([search_beam], np.float64)
         self.num_frames = 0
         self.is_dead = False
@@ -75,16 +78,14 @@ class NativeStream:
         frames: np.ndarray,
         graph: SearchGraph,
         limits: np.ndarray,
-        interval: int,
         workspace: Workspace,
     ) -> None:
         """Searches rows (R, C) float32; ``frames`` (R,) int64 are the frames read after each."""
-        store, output_beam = self.store, float(limits[1])
+        store, output_beam = self.store, np.float32(limits[OUTPUT_BEAM])
         row = 0
         while row < len(log_probs) and not self.is_dead:
-            slab = log_probs[: row + _ROWS]
             row = search_steps(
-                slab, frames, row, graph.topology, graph.arrays, limits, interval,
+                log_probs, frames, row, graph.topology, graph.arrays, limits,
                 workspace.arrays, store.arrays, store.counts, self.beam,
             )  # fmt: skip
             status = store.counts[STATUS]
@@ -94,10 +95,15 @@ class NativeStream:
                 store.grow()
             elif status == NO_PATH:
                 self.is_dead = True
+            elif status == PRUNE:
+                prune_steps(output_beam, False, store.arrays, store.counts)
+                if store.counts[NUM_STEPS] - store.counts[MERGED_STEP] > limits[MAX_PENDING]:
+                    force_merge(store.arrays, store.counts)
+                    prune_steps(output_beam, True, store.arrays, store.counts)
+                if store.counts[MERGED_STEP] >= _PIECE:
+                    self._commit(graph, float(output_beam))
             else:
                 assert status == DONE, status
-            if store.counts[MERGED_STEP] >= _PIECE:
-                self._commit(graph, output_beam)
 
     def _commit(self, graph: SearchGraph, output_beam: float) -> None:
         step = int(self.store.counts[MERGED_STEP])

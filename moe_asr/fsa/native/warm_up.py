@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_asr.fsa.native import kernels
+from moe_asr.fsa.native import lattice_kernels, layout, search_kernels
 from moe_asr.fsa.native.pieces import trace
 from moe_asr.fsa.native.store import Store, Workspace
 
@@ -39,29 +39,35 @@ def warm_up() -> CompileReport:
     since = time.perf_counter()
     no_arcs = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
     graph = (np.array([[0, 0, 0, 0]], np.int32), np.full(1, -np.inf, np.float32), *no_arcs)
-    store, workspace = Store(0), Workspace(1, 1, 0)
-    limits = np.array([1.0, 1.0, 0.0, 1.0, np.inf, 0.0, 0.0, np.inf], np.float64)
+    store, workspace = Store((0, 0, 0, -np.inf, 0.0)), Workspace(1, 1, 0)
+    limits = np.ones(layout.NUM_LIMITS, np.float64)
     rows, frames = np.zeros((2, 1), np.float32), np.arange(1, 3)
-    kernels.search_steps(
-        rows, frames, 0, kernels.STANDARD, graph, limits, 2,
+    search_kernels.search_steps(
+        rows, frames, 0, layout.STANDARD, graph, limits,
         workspace.arrays, store.arrays, store.counts, np.ones(1),
     )  # fmt: skip
+    lattice_kernels.prune_steps(np.float32(1.0), False, store.arrays, store.counts)
+    lattice_kernels.force_merge(store.arrays, store.counts)
     extra = np.zeros(store.num_states, np.float32)
-    kernels.mark_alive(0, store.newest, np.float32(1.0), store.arrays, extra)
+    lattice_kernels.mark_alive(0, store.newest, np.float32(1.0), store.arrays, extra)
     trace(store, store.newest, 0)
-    kernels.last_common_step(store.newest, store.arrays, np.zeros(store.num_states, np.bool_))
-    kernels.drop_steps(0, store.arrays, store.counts)
+    lattice_kernels.last_common_step(
+        store.newest, store.arrays, np.zeros(store.num_states, np.bool_)
+    )
+    lattice_kernels.drop_steps(0, store.arrays, store.counts)
     functions: list[Any] = [
-        kernels.search_steps,
-        kernels.mark_alive,
-        kernels.trace_back,
-        kernels.last_common_step,
-        kernels.drop_steps,
+        search_kernels.search_steps,
+        lattice_kernels.prune_steps,
+        lattice_kernels.force_merge,
+        lattice_kernels.mark_alive,
+        lattice_kernels.trace_back,
+        lattice_kernels.last_common_step,
+        lattice_kernels.drop_steps,
     ]
     report = CompileReport(
         seconds=time.perf_counter() - since,
         num_compiled=sum(sum(f.stats.cache_misses.values()) for f in functions),
-        cache_path=str(kernels.search_steps.stats.cache_path),
+        cache_path=str(search_kernels.search_steps.stats.cache_path),
     )
     if report.num_compiled:
         _LOGGER.info(

@@ -13,7 +13,7 @@ from moe_asr.errors import DataError, GraphError
 from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.native import NativeEngine, NativeSearchOptions
-from moe_asr.fsa.native.kernels import _score_of_rank
+from moe_asr.fsa.native.search_kernels import _score_of_rank
 from tests.fsa.native.reference import (
     connected,
     explicit_arcs,
@@ -259,11 +259,13 @@ def test_score_of_rank(values: list[int], data: st.DataObject) -> None:
 
 
 def test_warm_up_compiles_all_that_a_stream_needs() -> None:
-    from moe_asr.fsa.native import kernels, warm_up
+    from moe_asr.fsa.native import lattice_kernels as kernels
+    from moe_asr.fsa.native import search_kernels, warm_up
 
     report = warm_up()
     assert report.seconds > 0 and warm_up() is report
-    compiled = [kernels.search_steps, kernels.mark_alive, kernels.trace_back]
+    compiled = [search_kernels.search_steps, kernels.prune_steps, kernels.force_merge]
+    compiled += [kernels.mark_alive, kernels.trace_back]
     compiled += [kernels.last_common_step, kernels.drop_steps]
     for kind in ("LG", "HLG"):
         engine = NativeEngine(line(kind))
@@ -272,4 +274,4 @@ def test_warm_up_compiles_all_that_a_stream_needs() -> None:
         engine.partial(state)
         engine.release(state)
         engine.finish(state)
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 5
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 7

@@ -161,6 +161,8 @@ def test_memory_is_bounded_when_pieces_are_released() -> None:
 def test_stable_words_never_change(number: int) -> None:
     engine = make(number % 20)
     log_probs = speech(number, engine.graph, 250, peak=0.2)
+    generator = torch.Generator().manual_seed(number)
+    log_probs += torch.rand(log_probs.shape, generator=generator)  # no ties: they may go either way
     state = engine.start()
     stable: tuple[int, ...] = ()
     grew = 0

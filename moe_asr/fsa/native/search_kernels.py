@@ -1,0 +1,376 @@
+"""The inner loop of the native search; see `moe_asr.fsa.native.layout` for what its arrays hold."""
+
+import numpy as np
+from numba import njit
+
+from moe_asr.fsa.native.layout import (
+    ARCS_EXPANDED,
+    BEST_ARC,
+    BUCKETS_A_NAT,
+    DONE,
+    EXPLICIT,
+    GROW_STORE,
+    GROW_WORKSPACE,
+    INTERVAL,
+    LISTED_WIDTH,
+    MAX_ACTIVE,
+    MIN_ACTIVE,
+    MODIFIED,
+    NO_PATH,
+    NUM_BUCKETS,
+    NUM_STEPS,
+    OUTPUT_BEAM,
+    PRUNE,
+    SEARCH_BEAM,
+    STANDARD,
+    STATES_ACTIVE,
+    STATUS,
+    STRICT_MAX_ACTIVE,
+    TOKEN_BEAM,
+    TOTAL_STEPS,
+)
+
+
+@njit(cache=True, nogil=True)
+def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, store, counts, beam):
+    """Searches rows ``begin`` and on of ``log_probs``, until they end or the outcome says what is to be done.
+
+    Args:
+        log_probs: (R, C) float32, contiguous.
+        frames: (R,) int64, the frames read when the row has been read.
+        topology: EXPLICIT, STANDARD or MODIFIED.
+        graph: records (Q, 4) int32 (first arc, end of arcs, last label, blank state), best arc score (Q,)
+            float32, arcs sorted by token within a state: token, target int32, score float32.
+        limits: float64, by the names of the layout.
+        workspace: see `Workspace`.
+        store, counts: see the layout.
+        beam: (1,) float64, the beam as it is adapted.
+
+    Returns:
+        The first row that was not searched; counts[STATUS] is the outcome.
+    """
+    records, best_arc, arc_token, arc_target, arc_score = graph
+    slot, epoch, row, token_list, bucket_end, hits, busy = workspace[0]
+    new_state, new_last, new_blank, new_best, new_score = workspace[1]
+    link_src, link_dst, link_arc, link_score, link_acoustic = workspace[2]
+    st_extra, st_fresh, st_place = store[0]
+    lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
+    step_state, step_link, step_score, step_frame = store[2]
+    fr_graph, fr_last, fr_blank, fr_best, fr_score = store[3]
+    output_beam = np.float32(limits[OUTPUT_BEAM])
+    strict = limits[STRICT_MAX_ACTIVE] > 0
+    num_targets = 2 if topology == MODIFIED else 1
+    num_tokens = log_probs.shape[1]
+    counts[STATUS] = DONE
+    for now in range(begin, len(log_probs)):
+        step = counts[NUM_STEPS]
+        state_begin = step_state[step + 1]
+        num_active = state_begin - step_state[step]
+        if step + 3 > len(step_frame):
+            counts[STATUS] = GROW_STORE
+            return now
+        if 2 * num_active + 2 > len(link_src):
+            counts[STATUS] = GROW_WORKSPACE
+            return now
+
+        # the beam, adapted as k2 does
+        adapted = beam[0]
+        if strict or num_active <= limits[MAX_ACTIVE]:
+            if num_active >= limits[MIN_ACTIVE]:
+                adapted = 0.8 * adapted + 0.2 * limits[SEARCH_BEAM]
+            else:
+                adapted = max(adapted, limits[SEARCH_BEAM]) * 1.25
+        else:
+            adapted = min(adapted, limits[SEARCH_BEAM]) * 0.8
+        width = np.float32(adapted)
+
+        _prune_row(log_probs[now], np.float32(limits[TOKEN_BEAM]), row)
+
+        # states worse than the best max_active are left out, where that limit is strict
+        floor = np.float32(-np.inf)
+        if strict and num_active > limits[MAX_ACTIVE]:
+            floor = _score_of_rank(fr_score[:num_active], int(limits[MAX_ACTIVE]), link_score)
+
+        # the best arc of the best state bounds the best of the next step from below
+        leader = 0
+        for i in range(num_active):
+            if fr_score[i] > fr_score[leader]:
+                leader = i
+        best = np.float32(-np.inf)
+        last = fr_last[leader]
+        score = fr_score[leader]
+        if topology != EXPLICIT:
+            if topology == STANDARD or last == 0:
+                best = score + row[0]
+            if last > 0:
+                best = max(best, score + row[last])
+        for arc in range(records[fr_graph[leader], 0], records[fr_graph[leader], 1]):
+            if arc_token[arc] != last:
+                best = max(best, score + (arc_score[arc] + row[arc_token[arc]]))
+        cutoff = best - width
+
+        # the best tokens by their score, in buckets, for states with many arcs
+        top = np.float32(-np.inf)
+        lowest_token = 0 if topology == EXPLICIT else 1
+        for token in range(lowest_token, num_tokens):
+            top = max(top, row[token])
+        listed_from = top - LISTED_WIDTH
+        if top > -np.inf and top >= cutoff - np.float32(limits[BEST_ARC]):
+            _fill_buckets(row, lowest_token, top, hits, token_list, bucket_end)
+
+        # slots of earlier steps are below the base: nothing needs to be cleared
+        epoch[0] += 1
+        base = epoch[0] << 32
+        num_new = 0
+        num_links = 0
+        expanded = 0
+        if topology != EXPLICIT:
+            # blank or the same token again: every target is new, so that nothing has to be looked up
+            for i in range(num_active):
+                last = fr_last[i]
+                acoustic = row[last]
+                total = fr_score[i] + acoustic
+                if total > cutoff and fr_score[i] >= floor:
+                    best = max(best, total)
+                    new_state[num_new] = fr_graph[i]
+                    new_last[num_new] = last
+                    new_blank[num_new] = fr_blank[i]
+                    new_best[num_new] = fr_best[i]
+                    new_score[num_new] = total
+                    slot[fr_graph[i]] = base + num_new
+                    link_src[num_new] = i
+                    link_dst[num_new] = num_new
+                    link_arc[num_new] = -1 - last
+                    link_score[num_new] = total
+                    link_acoustic[num_new] = acoustic
+                    num_new += 1
+            num_links = num_new
+            cutoff = best - width
+            # from a token to blank
+            for i in range(num_active):
+                last = fr_last[i]
+                label = 0 if topology == STANDARD else last
+                acoustic = row[label]
+                total = fr_score[i] + acoustic
+                if last > 0 and total > cutoff and fr_score[i] >= floor:
+                    if total > best:
+                        best = total
+                        cutoff = best - width
+                    num_new, num_links = _reach(
+                        fr_blank[i], total, i, -1 - label, acoustic, output_beam, base, slot, records,
+                        best_arc,
+                        new_state, new_last, new_blank, new_best, new_score,
+                        link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                    )  # fmt: skip
+
+        # arcs: those of tokens below cutoff - score - fr_best cannot come above the cutoff
+        num_busy = 0
+        if top > -np.inf:
+            for i in range(num_active):
+                busy[num_busy] = i
+                num_busy += cutoff - fr_score[i] - fr_best[i] <= top and fr_score[i] >= floor
+        for position in range(num_busy):
+            i = busy[position]
+            score = fr_score[i]
+            last = fr_last[i]
+            least = cutoff - score - fr_best[i]
+            if least > top:
+                continue
+            arc_begin, arc_end = records[fr_graph[i], 0], records[fr_graph[i], 1]
+            if num_links + num_targets * (arc_end - arc_begin) > len(link_src):
+                counts[STATUS] = GROW_WORKSPACE
+                return now
+            wanted = num_tokens
+            if least >= listed_from:
+                wanted = bucket_end[min(int((top - least) * BUCKETS_A_NAT), NUM_BUCKETS - 1)]
+            num_hits = 0
+            if wanted * 24 < arc_end - arc_begin:
+                for place in range(wanted):
+                    token = token_list[place]
+                    if row[token] >= least and token != last:
+                        arc = _first_arc(arc_token, arc_begin, arc_end, token)
+                        while arc < arc_end and arc_token[arc] == token:
+                            hits[num_hits] = arc
+                            num_hits += 1
+                            arc += 1
+            else:
+                for arc in range(arc_begin, arc_end):
+                    token = arc_token[arc]
+                    hits[num_hits] = arc
+                    num_hits += row[token] >= least and token != last
+            expanded += num_hits
+            for hit in range(num_hits):
+                arc = hits[hit]
+                acoustic = row[arc_token[arc]]
+                total = score + (arc_score[arc] + acoustic)
+                if total > cutoff:
+                    if total > best:
+                        best = total
+                        cutoff = best - width
+                    target = arc_target[arc]
+                    for _ in range(num_targets):
+                        num_new, num_links = _reach(
+                            target, total, i, arc, acoustic, output_beam, base, slot, records, best_arc,
+                        new_state, new_last, new_blank, new_best, new_score,
+                        link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                        )  # fmt: skip
+                        target = records[target, 3]
+
+        # keep what is above the final cutoff
+        room = state_begin + num_new <= len(st_extra) and num_new <= len(fr_graph)
+        if not room or step_link[step] + num_links > len(lk_src):
+            counts[STATUS] = GROW_STORE
+            return now
+        counts[ARCS_EXPANDED] += expanded
+        counts[STATES_ACTIVE] += num_active
+        kept = 0
+        for i in range(num_new):
+            score = new_score[i]
+            fr_graph[kept] = new_state[i]
+            fr_last[kept] = new_last[i]
+            fr_blank[kept] = new_blank[i]
+            fr_best[kept] = new_best[i]
+            fr_score[kept] = score - best
+            st_extra[state_begin + kept] = -1.0
+            is_kept = score > cutoff
+            new_state[i] = kept if is_kept else -1
+            kept += is_kept
+        if kept == 0:
+            counts[STATUS] = NO_PATH
+            return now
+        position = step_link[step]
+        for i in range(num_links):
+            target = link_dst[i]
+            total = link_score[i]
+            deficit = new_score[target] - total
+            target = new_state[target]
+            lk_src[position] = link_src[i]
+            lk_dst[position] = target
+            lk_arc[position] = link_arc[i]
+            lk_acoustic[position] = link_acoustic[i]
+            lk_deficit[position] = deficit
+            position += target >= 0 and deficit <= output_beam and total > cutoff
+        beam[0] = adapted
+        step_link[step + 1] = position
+        step_state[step + 2] = state_begin + kept
+        step_score[step + 1] = step_score[step] + best
+        step_frame[step + 1] = frames[now]
+        counts[NUM_STEPS] = step + 1
+        counts[TOTAL_STEPS] += 1
+        if counts[TOTAL_STEPS] % limits[INTERVAL] == 0:
+            counts[STATUS] = PRUNE
+            return now + 1
+    return len(log_probs)
+
+
+@njit(cache=True, nogil=True)
+def _reach(
+    target, total, source, arc, acoustic, output_beam, base, slot, records, best_arc,
+    new_state, new_last, new_blank, new_best, new_score,
+    link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+):  # fmt: skip
+    """Notes that an arc leads to ``target`` with the score ``total``, unless far better ones are known.
+
+    Arrays come one by one: numba counts references of what is taken from a tuple, at each call.
+    """
+    position = slot[target] - base
+    if position < 0:
+        position = num_new
+        slot[target] = base + position
+        new_state[position] = target
+        new_last[position] = records[target, 2]
+        new_blank[position] = records[target, 3]
+        new_best[position] = best_arc[target]
+        new_score[position] = total
+        num_new += 1
+    else:
+        known = new_score[position]
+        if total > known:
+            new_score[position] = total
+        elif total < known - output_beam:
+            return num_new, num_links
+    link_src[num_links] = source
+    link_dst[num_links] = position
+    link_arc[num_links] = arc
+    link_score[num_links] = total
+    link_acoustic[num_links] = acoustic
+    return num_new, num_links + 1
+
+
+@njit(cache=True, nogil=True)
+def _prune_row(log_probs, token_beam, row):
+    """A row of scores, without those that are more than ``token_beam`` below the best; blank stays."""
+    top = np.float32(-np.inf)
+    for token in range(len(row)):
+        row[token] = log_probs[token]
+        top = max(top, log_probs[token])
+    if token_beam < np.inf:
+        floor = top - token_beam
+        for token in range(1, len(row)):
+            if row[token] < floor:
+                row[token] = -np.inf
+
+
+@njit(cache=True, nogil=True)
+def _first_arc(arc_token, low, high, token):
+    """The first arc from ``low`` to ``high`` whose token is not below ``token``, by bisection."""
+    while low < high:
+        middle = (low + high) >> 1
+        if arc_token[middle] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _fill_buckets(row, lowest, top, found, token_list, bucket_end):
+    """Tokens within LISTED_WIDTH of ``top``, best bucket first: bucket_end[b] are in buckets 0..b."""
+    num_found = 0
+    floor = top - LISTED_WIDTH
+    for token in range(lowest, len(row)):
+        found[num_found] = token
+        num_found += row[token] >= floor
+    for bucket in range(NUM_BUCKETS):
+        bucket_end[bucket] = 0
+    for place in range(num_found):
+        bucket = min(int((top - row[found[place]]) * BUCKETS_A_NAT), NUM_BUCKETS - 1)
+        bucket_end[bucket] += 1
+    total = 0
+    for bucket in range(NUM_BUCKETS):
+        count = bucket_end[bucket]
+        bucket_end[bucket] = total
+        total += count
+    for place in range(num_found):
+        token = found[place]
+        bucket = min(int((top - row[token]) * BUCKETS_A_NAT), NUM_BUCKETS - 1)
+        token_list[bucket_end[bucket]] = token
+        bucket_end[bucket] += 1
+
+
+@njit(cache=True, nogil=True)
+def _score_of_rank(scores, rank, scratch):
+    """The ``rank``-th best of more than ``rank`` scores, by Hoare's quickselect."""
+    low, high = 0, len(scores) - 1
+    for i in range(len(scores)):
+        scratch[i] = scores[i]
+    wanted = rank - 1
+    while low < high:
+        pivot = scratch[(low + high) >> 1]
+        left, right = low, high
+        while left <= right:
+            while scratch[left] > pivot:
+                left += 1
+            while scratch[right] < pivot:
+                right -= 1
+            if left <= right:
+                scratch[left], scratch[right] = scratch[right], scratch[left]
+                left += 1
+                right -= 1
+        if wanted <= right:
+            high = right
+        elif wanted >= left:
+            low = left
+        else:
+            break
+    return scratch[wanted]
