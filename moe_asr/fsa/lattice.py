@@ -130,6 +130,12 @@ class Lattice:
             if not np.isfinite(scores).all():
                 arc = int(np.flatnonzero(~np.isfinite(scores))[0])
                 raise GraphError(f"lattice: arc {arc}: {name} score {scores[arc]} is not finite")
+        wrong = (self.token == FINAL) & (self.acoustic != 0.0)
+        if wrong.any():
+            arc = int(np.flatnonzero(wrong)[0])
+            raise GraphError(
+                f"lattice: final arc {arc}: acoustic score {self.acoustic[arc]}, not 0"
+            )
 
     @property
     def num_states(self) -> int:
@@ -144,6 +150,16 @@ class Lattice:
     def is_empty(self) -> bool:
         """Whether there is no path."""
         return self.num_arcs == 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether every state is on a path from the start to the final state (and so every arc)."""
+        if self.is_empty:
+            return True
+        # in this order of states it is enough that all but the first are entered, all but the last left
+        entered = np.bincount(self.dst, minlength=self.num_states)[1:]
+        left = np.bincount(self.src, minlength=self.num_states)[:-1]
+        return bool(entered.all() and left.all())
 
     @classmethod
     def empty(cls, num_frames: int) -> "Lattice":
