@@ -86,7 +86,7 @@ class Lattice:
     def _check_words(self) -> None:
         splits, words = self.word_row_splits, self.words
         good = len(splits) == self.num_arcs + 1 and splits[0] == 0 and splits[-1] == len(words)
-        if not good or (np.diff(splits) < 0).any():
+        if not good or (splits[1:] < splits[:-1]).any():
             raise GraphError(
                 f"lattice: word_row_splits: expected {self.num_arcs + 1} values, not decreasing, "
                 f"from 0 to {len(words)}"
@@ -98,7 +98,7 @@ class Lattice:
         src, dst, last = self.src, self.dst, self.num_states - 1
         if self.num_arcs == 0 or last < 1:
             raise GraphError(f"lattice: {last + 1} states and {self.num_arcs} arcs")
-        if src[0] != 0 or (np.diff(src) < 0).any():
+        if src[0] != 0 or (src[1:] < src[:-1]).any():
             raise GraphError("lattice: arcs must be sorted by source state, from state 0")
         wrong = (dst <= src) | (dst > last) | (src < 0)
         if wrong.any():
@@ -171,3 +171,16 @@ class Lattice:
     def words_of(self, arc: int) -> np.ndarray:
         """The word ids of one arc."""
         return self.words[self.word_row_splits[arc] : self.word_row_splits[arc + 1]]
+
+    def to_k2(self, device: str = "cpu") -> Any:
+        """The same lattice as a single ``k2.Fsa``, see `moe_asr.fsa.lattice_k2.lattice_to_k2`."""
+        from moe_asr.fsa.lattice_k2 import lattice_to_k2
+
+        return lattice_to_k2(self, device)
+
+    @classmethod
+    def from_k2(cls, fsa: Any, num_frames: int | None = None) -> "Lattice":
+        """The lattice of a single ``k2.Fsa``, see `moe_asr.fsa.lattice_k2.lattice_from_k2`."""
+        from moe_asr.fsa.lattice_k2 import lattice_from_k2
+
+        return lattice_from_k2(fsa, num_frames)

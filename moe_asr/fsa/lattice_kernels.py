@@ -54,3 +54,34 @@ def accumulate(
         if mass[state] > 1.0:
             highest[state] += np.log(mass[state])
     return highest, best
+
+
+@njit(cache=True, nogil=True)
+def distances(arc_splits: np.ndarray, dst: np.ndarray, length: np.ndarray) -> tuple:
+    """How far each state is from state 0, if it is the same over all paths.
+
+    Args:
+        arc_splits: (S + 1,) int64; the arcs of state s are ``arc_splits[s]`` to ``arc_splits[s + 1] - 1``.
+        dst, length: (A,) int32.
+
+    Returns:
+        - (S,) int32: the distances; -1 where state 0 does not lead.
+        - an arc that leads to a state farther away, or nearer, than another does; -1 if there is none.
+    """
+    num_states = len(arc_splits) - 1
+    distance = np.full(num_states, -1, np.int32)
+    waiting = np.empty(num_states, np.int64)
+    waiting[0], distance[0] = 0, 0
+    first, end = 0, 1
+    while first < end:
+        state = waiting[first]
+        first += 1
+        for arc in range(arc_splits[state], arc_splits[state + 1]):
+            following = distance[state] + length[arc]
+            if distance[dst[arc]] == -1:
+                distance[dst[arc]] = following
+                waiting[end] = dst[arc]
+                end += 1
+            elif distance[dst[arc]] != following:
+                return distance, arc
+    return distance, -1

@@ -223,13 +223,9 @@ def keep_arcs(lattice: Lattice, kept: np.ndarray) -> Lattice:
     assert kept.shape == (lattice.num_arcs,), kept.shape
     if lattice.is_empty:
         return lattice
-    weight = np.zeros(lattice.num_arcs)
     arc = np.flatnonzero(kept)
     src, dst = lattice.src[arc], lattice.dst[arc]
-    on_path = np.ones(lattice.num_states, np.bool_)
-    for backward in (False, True):
-        reached = accumulate(src, dst, weight, lattice.num_states, backward, False)[0]
-        on_path &= reached > -np.inf
+    on_path = states_on_paths(src, dst, lattice.num_states)
     if not on_path[0]:
         return replace(Lattice.empty(lattice.num_frames), is_partial=lattice.is_partial)
     arc = arc[on_path[src] & on_path[dst]]
@@ -247,6 +243,18 @@ def keep_arcs(lattice: Lattice, kept: np.ndarray) -> Lattice:
         words=words,
         frame=lattice.frame[on_path],
     )
+
+
+def states_on_paths(src: np.ndarray, dst: np.ndarray, num_states: int) -> np.ndarray:
+    """(S,) bool: whether each state is on a path from state 0 to state S-1.
+
+    Args:
+        src, dst: (A,) int32, topologically sorted, arcs sorted by src.
+        num_states: S, at least 1.
+    """
+    weight = np.zeros(len(src))
+    reached = accumulate(src, dst, weight, num_states, False, False)[0] > -np.inf
+    return reached & (accumulate(src, dst, weight, num_states, True, False)[0] > -np.inf)
 
 
 def _through_arcs(
