@@ -1,11 +1,16 @@
 """The lattice of one utterance: an acyclic FSA over frame labels, as flat arrays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe_asr.errors import GraphError
+from moe_asr.files import PathLike
+
+if TYPE_CHECKING:
+    from moe_asr.text.symbol_table import SymbolTable
 
 FINAL = -1
 _DTYPES = {
@@ -184,3 +189,31 @@ class Lattice:
         from moe_asr.fsa.lattice_k2 import lattice_from_k2
 
         return lattice_from_k2(fsa, num_frames)
+
+    def save(
+        self,
+        path: PathLike,
+        token_table: "SymbolTable | None" = None,
+        word_table: "SymbolTable | None" = None,
+        metadata: Mapping[str, Any] | None = None,
+        name: str = "lattice",
+    ) -> None:
+        """Writes an archive with this lattice alone, see `moe_asr.fsa.lattice_file.LatticeWriter`."""
+        from moe_asr.fsa.lattice_file import write_lattices
+
+        write_lattices(path, {name: self}, token_table, word_table, metadata)
+
+    @classmethod
+    def load(cls, path: PathLike, name: str | None = None) -> "Lattice":
+        """Reads one lattice of an archive, see `moe_asr.fsa.lattice_file.LatticeArchive`.
+
+        Args:
+            name: which one; not needed where there is only one.
+
+        Raises:
+            GraphError: naming the file, if it is absent, damaged or something else, or has no such lattice.
+        """
+        from moe_asr.fsa.lattice_file import LatticeArchive
+
+        with LatticeArchive(path) as archive:
+            return archive.read(archive.only_name() if name is None else name)
