@@ -62,6 +62,33 @@ def test_what_is_written() -> None:
     assert lattice_to_text("x", Lattice.empty(5)) == "x \n\n"
 
 
+def test_kaldis_library_prints_the_same() -> None:
+    """Of the same arcs and weights; it leaves weights of zero out, and prints six digits."""
+    kaldifst = pytest.importorskip("kaldifst")
+    for number in range(50):
+        lattice = random_lattice(random.Random(number), exact=False)
+        lines = lattice_to_text("x", lattice).split("\n")[1:-2]
+        rows = [line.split("\t") for line in lines]
+        theirs = kaldifst.Lattice()
+        for _ in range(1 + max(int(state) for row in rows for state in row[: len(row) // 2])):
+            theirs.add_state()
+        theirs.start = 0
+        for *row, weight in rows:
+            weights = kaldifst.LatticeWeight(*map(float, weight.split(",")))
+            if len(row) == 1:
+                theirs.set_final(int(row[0]), weights)
+                continue
+            src, dst, ilabel, olabel = map(int, row)
+            theirs.add_arc(src, kaldifst.LatticeArc(ilabel, olabel, weights, dst))
+        printed = [line.split() for line in theirs.to_str().strip().split("\n")]
+        assert len(printed) == len(rows)
+        for found, row in zip(rows, printed, strict=True):
+            *row, weight = row if len(row) in (2, 5) else [*row, "0,0"]
+            assert found[:-1] == row
+            values = ([float(x) for x in text.split(",")] for text in (found[-1], weight))
+            assert next(values) == pytest.approx(next(values), rel=1e-4, abs=1e-5)
+
+
 def essence(path: ListedPath) -> tuple:
     return path.labels, path.tokens, path.words, path.acoustic, path.graph
 
