@@ -13,7 +13,7 @@ from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.lattice import FINAL, Lattice
 from moe_asr.fsa.lattice_canvas import MOST_INCHES, Canvas, text_inches
 from moe_asr.fsa.lattice_scores import arc_posteriors, best_path
-from moe_asr.fsa.lattice_words import END, START, word_graph
+from moe_asr.fsa.lattice_words import END, START, WordGraph, word_graph
 from moe_asr.text.symbol_table import SymbolTable
 
 MAX_WORDS, MAX_ARCS = 150, 400
@@ -72,18 +72,12 @@ def words_figure(
     inches = _inches_per_frame(frames, wide, middle, span)
     others = [i for i in shown if i not in middle]
     others.sort(key=lambda i: (-graph.words[i].posterior, i))
-    lanes = _place([*middle, *others], frames, {i: wide[i] / inches for i in shown})
+    lanes = _place(middle, others, frames, {i: wide[i] / inches for i in shown})
     canvas = Canvas(span, int(lattice.frame[0]), inches, lanes.values(), title, seconds_per_frame)
     places = {index: (frames[index], float(lanes[index])) for index in shown}
-    for (first, second), posterior in sorted(graph.links.items(), key=lambda item: item[1]):
-        if first in places and second in places and (
-            posterior >= min_posterior or (first in middle and second in middle)
-        ):  # fmt: skip
-            between = [
-                place for index, place in places.items() if index not in (first, second)
-                and places[first][0] < place[0] < places[second][0]
-            ]  # fmt: skip
-            canvas.line(places[first], places[second], posterior, between)
+    for (first, second), posterior in _shown_links(graph, set(shown), min_posterior):
+        between = [p for p in places.values() if frames[first] < p[0] < frames[second]]
+        canvas.line(places[first], places[second], posterior, between)
     for index, place in places.items():
         grey = index in (START, END)
         canvas.box(place, labels[index], graph.words[index].posterior, grey)
@@ -172,19 +166,37 @@ def _inches_per_frame(
 
 
 def _place(
-    order: Sequence[int], frames: dict[int, float], widths: dict[int, float]
+    middle: Sequence[int],
+    others: Sequence[int],
+    frames: dict[int, float],
+    widths: dict[int, float],
 ) -> dict[int, int]:
-    """The lane of each label: the nearest to the middle that is free where it stands."""
+    """The lane of each label: the nearest to 0 that is free where it stands; only ``middle`` is on 0."""
     lanes: dict[int, int] = {}
     taken: dict[int, list[tuple[float, float]]] = {}
-    for index in order:
+    for index in [*middle, *others]:
         left, right = frames[index] - widths[index] / 2, frames[index] + widths[index] / 2
-        lane = 0
+        lane = 0 if len(lanes) < len(middle) else 1
         while any(left < end and start < right for start, end in taken.get(lane, [])):
             lane = 1 - lane if lane <= 0 else -lane  # 0, 1, -1, 2, -2...
         taken.setdefault(lane, []).append((left, right))
         lanes[index] = lane
     return lanes
+
+
+def _shown_links(
+    graph: WordGraph, shown: set[int], min_posterior: float
+) -> list[tuple[tuple[int, int], float]]:
+    """Those of enough paths, and of each word that is shown the best from and to another; best ones last."""
+    links = {ends: p for ends, p in graph.links.items() if shown.issuperset(ends)}
+    best: dict[tuple[int, int], tuple[int, int]] = {}  # (word, side) -> link
+    for ends, posterior in links.items():
+        for side, index in enumerate(ends):
+            if posterior > links.get(best.get((index, side), (-1, -1)), 0.0):
+                best[index, side] = ends
+    kept = {ends for ends, posterior in links.items() if posterior >= min_posterior}
+    kept.update(best.values())
+    return sorted(((ends, links[ends]) for ends in kept), key=lambda link: (link[1], link[0]))
 
 
 def _lanes_of_states(

@@ -142,7 +142,10 @@ class Canvas:
 
         shades = ListedColormap([self.color(i / 20) for i in range(21)])
         bar = self.figure.colorbar(
-            ScalarMappable(cmap=shades), ax=self.axes, shrink=0.9, pad=0.01, aspect=12
+            ScalarMappable(cmap=shades),
+            ax=self.axes,
+            pad=0.01,
+            aspect=5 * float(self.figure.get_figheight()),  # a fifth of an inch wide
         )
         bar.set_label("posterior", fontsize=8)
         bar.ax.tick_params(labelsize=7)
