@@ -250,7 +250,7 @@ def rewritten(
     return struct.pack("<Q", len(text)) + text + content
 
 
-def _set(name: str, place: int, value: Any) -> Callable[[Any, Any], None]:
+def _set(name: str, place: Any, value: Any) -> Callable[[Any, Any], None]:
     def change(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
         arrays[name][place] = value
 
@@ -261,6 +261,10 @@ HOSTILE: list[tuple[Any, str]] = [
     (_set("dst", 0, 2**31 - 1), "lattice 'x': lattice: arc 0 leads from 0 to 2147483647"),
     (_set("src", 1, -5), "lattice 'x': lattice: a"),
     (_set("num_words", 0, -1), "lattice 'x': num_words: expected counts of"),
+    (
+        lambda a, h: _set("num_words", slice(0, 2), [-1, a["num_words"][:2].sum() + 1])(a, h),
+        "lattice 'x': num_words: expected counts",
+    ),
     (_set("num_words", 0, 2**31 - 1), "lattice 'x': num_words: expected counts"),
     (_set("words", 0, 0), "lattice 'x': lattice: words: 0 is no word id"),
     (_set("words", 0, 4), "lattice 'x': word 4 is not in the table of 4 words"),

@@ -226,20 +226,36 @@ def test_huge_scores_stay_numbers() -> None:
 
 def test_many_paths_are_summed_exactly() -> None:
     """2 ** 5000 paths, more than a float64 can count; each has the same share."""
-    length = 5000
+    length, score = 5000, -0.75
     step = np.arange(length, dtype=np.int32).repeat(2)
     src = np.append(step, length).astype(np.int32)
     token = np.append(np.tile([1, 2], length), -1).astype(np.int32)
     lattice = Lattice(
         src, src + np.int32(1), token, token > 0,
-        np.where(token > 0, np.float32(-0.75), 0).astype(np.float32), np.zeros(len(src), np.float32),
+        np.where(token > 0, score, 0).astype(np.float32), np.zeros(len(src), np.float32),
         np.zeros(len(src) + 1, np.int32), np.zeros(0, np.int32),
         np.append(np.arange(length + 1), length).astype(np.int32), length,
     )  # fmt: skip
     assert log_num_paths(lattice) == pytest.approx(length * math.log(2), rel=1e-12)
-    assert total_score(lattice) == pytest.approx(length * (math.log(2) - 0.75), rel=1e-12)
+    assert total_score(lattice) == pytest.approx(length * (math.log(2) + score), rel=1e-12)
     np.testing.assert_allclose(arc_posteriors(lattice)[:-1], 0.5, rtol=1e-9)
-    assert prune(lattice, 0.0).num_arcs == lattice.num_arcs  # rounding parts none of the ties
+    # rounding parts none of the ties: with such a scale no sum is exact
+    assert prune(lattice, 0.0, 0.1).num_arcs == lattice.num_arcs
+
+
+def test_of_equal_paths_the_first_arc_is_taken() -> None:
+    """Into every state; so the result does not depend on how the passes are made."""
+    arcs = [
+        LatticeArc(0, 1, 1, True, 0.5, 0.5, ()),
+        LatticeArc(0, 1, 1, True, 1.0, 0.0, ()),
+        LatticeArc(0, 2, 2, True, 1.0, 0.0, ()),
+        LatticeArc(1, 3, 2, True, 0.0, 0.0, ()),
+        LatticeArc(2, 3, 2, False, 0.0, 0.0, ()),
+        LatticeArc(3, 4, -1, False, 0.0, 1.0, ()),
+        LatticeArc(3, 4, -1, False, 0.0, 1.0, ()),
+    ]
+    path = best_path(lattice_of(arcs, [0, 1, 1, 2, 2], 2))
+    assert path is not None and path.arcs == (0, 3, 5)
 
 
 def test_arguments_out_of_range() -> None:
