@@ -143,10 +143,10 @@ def tokens_figure(
     )
     for (src, dst), arcs in groups.items():
         between = [p for p in places.values() if places[src][0] < p[0] < places[dst][0]]
-        middle = canvas.line(places[src], places[dst], float(posterior[arcs].sum()), between)
+        points = canvas.line(places[src], places[dst], float(posterior[arcs].sum()), between)
         bold = bool(lattice.starts_token[arcs].any())
         minor = not bold and dst != lattice.num_states - 1
-        canvas.text(middle, "\n".join(filter(None, (labels[arc] for arc in arcs))), minor, bold)
+        canvas.text(points, "\n".join(filter(None, (labels[arc] for arc in arcs))), minor, bold)
     for state, place in places.items():
         canvas.state(place, is_end=state == lattice.num_states - 1)
     canvas.scale()

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from moe_asr.errors import ConfigError, MissingDependencyError
 from moe_asr.files import PathLike, atomic_path
 
@@ -51,6 +53,8 @@ class Canvas:
         installed = set(font_manager.fontManager.get_font_names())
         self.fonts = [name for name in FONTS if name in installed] or ["sans-serif"]
         self.colors = colormaps["Blues"]
+        self.inches_per_frame = inches_per_frame
+        self._labels: list[tuple[float, float, float, float]] = []  # on lines: place, width, height
         lanes = list(lanes)
         low, high = min(lanes), max(lanes)
         width = min(max(inches_per_frame * span + 1.6, 5.0), MOST_INCHES)
@@ -88,8 +92,8 @@ class Canvas:
 
     def line(
         self, first: Position, second: Position, posterior: float, between: Sequence[Position]
-    ) -> Position:
-        """A curve, with a bump if something on its lane is in the way; returns its middle."""
+    ) -> list[Position]:
+        """A curve, with a bump if something is in its way; returns points of it, the middle first."""
         from matplotlib.patches import PathPatch
         from matplotlib.path import Path as Curve
 
@@ -108,7 +112,13 @@ class Canvas:
                 zorder=2 + posterior,
             )
         )
-        return (x1 + x2) / 2, (y1 + y2) / 2 + 0.75 * bump
+        curve = np.array(points)
+        steps = np.array([0.5, 0.35, 0.65, 0.22, 0.78])[:, None]
+        weights = np.concatenate(
+            [(1 - steps) ** 3, 3 * steps * (1 - steps) ** 2, 3 * steps**2 * (1 - steps), steps**3],
+            1,
+        )
+        return [(float(x), float(y)) for x, y in weights @ curve]
 
     def box(self, place: Position, label: str, posterior: float, grey: bool) -> None:
         """A label in a box."""
@@ -120,8 +130,21 @@ class Canvas:
             bbox={"boxstyle": "round,pad=0.25", "facecolor": fill, "edgecolor": "0.5"},
         )  # fmt: skip
 
-    def text(self, place: Position, label: str, grey: bool, bold: bool) -> None:
-        """A label on a line."""
+    def text(self, places: Sequence[Position], label: str, grey: bool, bold: bool) -> None:
+        """A label on a line, at the first of the places that is free."""
+        if not label:
+            return
+        width = text_inches(label) / self.inches_per_frame
+        height = 0.45 * (label.count("\n") + 1)
+        free = (
+            place for place in places
+            if all(
+                abs(place[0] - x) > (width + w) / 2 or abs(place[1] - y) > (height + h) / 2
+                for x, y, w, h in self._labels
+            )
+        )  # fmt: skip
+        place = next(free, places[0])
+        self._labels.append((*place, width, height))
         self.axes.text(
             *place, label, ha="center", va="center", fontsize=8, family=self.fonts, zorder=5,
             color="0.45" if grey else "black", weight="bold" if bold else "normal",
