@@ -3,6 +3,7 @@
 import itertools
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,12 @@ from hypothesis import strategies as st
 
 from moe_asr.errors import GraphError
 from moe_asr.fsa.build import build_graphs
-from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.k2_module import import_k2
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.lattice_build import LooseArcs, build_lattice, find_token_starts
 from moe_asr.fsa.lattice_k2 import lattice_from_k2, lattices_from_k2
 from moe_asr.fsa.lattice_scores import best_path
-from moe_asr.fsa.search_k2 import K2Search, one_best
 from moe_asr.text.lexicon import Lexicon
 from moe_asr.text.symbol_table import SymbolTable
 from tests.fsa.random_lattices import (
@@ -33,7 +32,6 @@ from tests.fsa.references import random_lexicon, token_sequences
 from tests.fsa.test_lattice_scores import same
 
 TOKENS = ["<blk>", "x", "y"]
-WIDE = SearchOptions(search_beam=100.0, output_beam=50.0, min_active=1000, max_active=100000)
 NUMBERS = st.integers(0, 10**6)
 
 
@@ -168,9 +166,15 @@ def test_k2_can_work_on_it() -> None:
         assert path.graph == pytest.approx(best.graph)
 
 
-def search_for(lexicon: Lexicon) -> K2Search:
+def intersect(lexicon: Lexicon, log_probs: torch.Tensor, lengths: list[int]) -> Any:
+    """What k2 finds with wide beams; ``lm_scores`` are handed on from the graph."""
+    k2 = import_k2()
     g = word_loop(lexicon.words).to_fst(lexicon.word_table())
-    return K2Search(build_graphs(lexicon, g, SymbolTable(TOKENS)).hlg, WIDE)
+    fsa = k2.arc_sort(build_graphs(lexicon, g, SymbolTable(TOKENS)).hlg.to_k2())
+    fsa.lm_scores = fsa.scores.clone()
+    segments = torch.tensor([[i, 0, length] for i, length in enumerate(lengths)], dtype=torch.int32)
+    dense = k2.DenseFsaVec(log_probs, segments)
+    return k2.intersect_dense_pruned(k2.create_fsa_vec([fsa]), dense, 100.0, 50.0, 1000, 100000)
 
 
 @pytest.mark.k2
@@ -178,20 +182,19 @@ def search_for(lexicon: Lexicon) -> K2Search:
 @given(NUMBERS)
 def test_of_an_intersection(number: int) -> None:
     """Every path of k2's lattice is there, with its scores: those of its labels in the log-probs."""
+    k2 = import_k2()
     rng = random.Random(number)
     torch.manual_seed(number)
-    search = search_for(random_lexicon(rng, TOKENS[1:]))
-    lengths = torch.tensor([rng.randint(1, 4) for _ in range(3)])
+    lengths = sorted((rng.randint(1, 4) for _ in range(3)), reverse=True)
     log_probs = (2.0 * torch.randn(3, 4, len(TOKENS))).log_softmax(-1)
     log_probs[2, 0] = -float("inf")  # no path
-    fsas = search.intersect(log_probs, lengths)
-    lattices = lattices_from_k2(fsas, lengths.tolist())
-    paths = one_best(fsas)
-    assert lattices[2].is_empty and paths[2] is None
-    for row, lattice, path in zip(log_probs[:2].double().numpy(), lattices, paths, strict=False):
-        assert path is not None
+    fsas = intersect(random_lexicon(rng, TOKENS[1:]), log_probs, lengths)
+    lattices = lattices_from_k2(fsas, lengths)
+    assert lattices[2].is_empty
+    totals = k2.shortest_path(fsas, use_double_scores=True).get_tot_scores(True, False)
+    for row, lattice, total in zip(log_probs.double().numpy(), lattices[:2], totals, strict=False):
         best = best_path(lattice)
-        assert best is not None and best.score == pytest.approx(path.score, abs=1e-4)
+        assert best is not None and best.score == pytest.approx(float(total), abs=1e-4)
         assert lattice.frame[-1] == lattice.num_frames
         for listed in paths_of(lattice):
             frames = np.arange(lattice.num_frames)
