@@ -33,7 +33,7 @@ class Arcs:
 
     def take(self, index: np.ndarray) -> "Arcs":
         """The arcs at ``index``, in that order."""
-        row_splits, words = _take_ragged(self.row_splits, self.words, index)
+        row_splits, words = take_ragged(self.row_splits, self.words, index)
         return Arcs(
             self.src[index],
             self.dst[index],
@@ -243,9 +243,10 @@ def _pair(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return (high.astype(np.int64) << 32) + low + 1
 
 
-def _take_ragged(
+def take_ragged(
     row_splits: np.ndarray, values: np.ndarray, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """The rows at ``index`` of a ragged array, in that order: their row splits (int64) and values."""
     starts = row_splits[:-1][index].astype(np.int64)
     lengths = row_splits[1:][index].astype(np.int64) - starts
     taken_splits = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])

@@ -65,13 +65,16 @@ def k2_of_arrays(
 ) -> Any:
     """A single ``k2.Fsa`` with ragged ``aux_labels``; arrays as `arrays_of_k2` gives them.
 
-    Arcs must be sorted by src; the highest state is the final one.
+    Arcs must be sorted by src; the highest state is the final one. Of no arcs there are no states.
     """
     import torch
 
     k2 = import_k2()
-    arcs = np.stack([src, dst, label, score.astype(np.float32).view(np.int32)], axis=1)
-    fsa = k2.Fsa(torch.from_numpy(arcs.astype(np.int32)).to(device))
+    if len(src) == 0:
+        fsa = k2.connect(k2.Fsa.from_str("1")).to(device)  # no array gives k2 an FSA without states
+    else:
+        arcs = np.stack([src, dst, label, score.astype(np.float32).view(np.int32)], axis=1)
+        fsa = k2.Fsa(torch.from_numpy(arcs.astype(np.int32)).to(device))
     shape = k2.ragged.create_ragged_shape2(
         torch.from_numpy(row_splits.astype(np.int32)).to(device), None, len(words)
     )

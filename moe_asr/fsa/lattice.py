@@ -1,11 +1,16 @@
 """The lattice of one utterance: an acyclic FSA over frame labels, as flat arrays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe_asr.errors import GraphError
+from moe_asr.files import PathLike
+
+if TYPE_CHECKING:
+    from moe_asr.text.symbol_table import SymbolTable
 
 FINAL = -1
 _DTYPES = {
@@ -86,7 +91,7 @@ class Lattice:
     def _check_words(self) -> None:
         splits, words = self.word_row_splits, self.words
         good = len(splits) == self.num_arcs + 1 and splits[0] == 0 and splits[-1] == len(words)
-        if not good or (np.diff(splits) < 0).any():
+        if not good or (splits[1:] < splits[:-1]).any():
             raise GraphError(
                 f"lattice: word_row_splits: expected {self.num_arcs + 1} values, not decreasing, "
                 f"from 0 to {len(words)}"
@@ -98,7 +103,7 @@ class Lattice:
         src, dst, last = self.src, self.dst, self.num_states - 1
         if self.num_arcs == 0 or last < 1:
             raise GraphError(f"lattice: {last + 1} states and {self.num_arcs} arcs")
-        if src[0] != 0 or (np.diff(src) < 0).any():
+        if src[0] != 0 or (src[1:] < src[:-1]).any():
             raise GraphError("lattice: arcs must be sorted by source state, from state 0")
         wrong = (dst <= src) | (dst > last) | (src < 0)
         if wrong.any():
@@ -130,6 +135,12 @@ class Lattice:
             if not np.isfinite(scores).all():
                 arc = int(np.flatnonzero(~np.isfinite(scores))[0])
                 raise GraphError(f"lattice: arc {arc}: {name} score {scores[arc]} is not finite")
+        wrong = (self.token == FINAL) & (self.acoustic != 0.0)
+        if wrong.any():
+            arc = int(np.flatnonzero(wrong)[0])
+            raise GraphError(
+                f"lattice: final arc {arc}: acoustic score {self.acoustic[arc]}, not 0"
+            )
 
     @property
     def num_states(self) -> int:
@@ -145,6 +156,16 @@ class Lattice:
         """Whether there is no path."""
         return self.num_arcs == 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether every state is on a path from the start to the final state (and so every arc)."""
+        if self.is_empty:
+            return True
+        # in this order of states it is enough that all but the first are entered, all but the last left
+        entered = np.bincount(self.dst, minlength=self.num_states)[1:]
+        left = np.bincount(self.src, minlength=self.num_states)[:-1]
+        return bool(entered.all() and left.all())
+
     @classmethod
     def empty(cls, num_frames: int) -> "Lattice":
         """A lattice without a path."""
@@ -155,3 +176,44 @@ class Lattice:
     def words_of(self, arc: int) -> np.ndarray:
         """The word ids of one arc."""
         return self.words[self.word_row_splits[arc] : self.word_row_splits[arc + 1]]
+
+    def to_k2(self, device: str = "cpu") -> Any:
+        """The same lattice as a single ``k2.Fsa``, see `moe_asr.fsa.lattice_k2.lattice_to_k2`."""
+        from moe_asr.fsa.lattice_k2 import lattice_to_k2
+
+        return lattice_to_k2(self, device)
+
+    @classmethod
+    def from_k2(cls, fsa: Any, num_frames: int | None = None) -> "Lattice":
+        """The lattice of a single ``k2.Fsa``, see `moe_asr.fsa.lattice_k2.lattice_from_k2`."""
+        from moe_asr.fsa.lattice_k2 import lattice_from_k2
+
+        return lattice_from_k2(fsa, num_frames)
+
+    def save(
+        self,
+        path: PathLike,
+        token_table: "SymbolTable | None" = None,
+        word_table: "SymbolTable | None" = None,
+        metadata: Mapping[str, Any] | None = None,
+        name: str = "lattice",
+    ) -> None:
+        """Writes an archive with this lattice alone, see `moe_asr.fsa.lattice_file.LatticeWriter`."""
+        from moe_asr.fsa.lattice_file import write_lattices
+
+        write_lattices(path, {name: self}, token_table, word_table, metadata)
+
+    @classmethod
+    def load(cls, path: PathLike, name: str | None = None) -> "Lattice":
+        """Reads one lattice of an archive, see `moe_asr.fsa.lattice_file.LatticeArchive`.
+
+        Args:
+            name: which one; not needed where there is only one.
+
+        Raises:
+            GraphError: naming the file, if it is absent, damaged or something else, or has no such lattice.
+        """
+        from moe_asr.fsa.lattice_file import LatticeArchive
+
+        with LatticeArchive(path) as archive:
+            return archive.read(archive.only_name() if name is None else name)
