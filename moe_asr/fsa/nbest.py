@@ -29,9 +29,9 @@ class NBestPath:
         word_frames: the frame of the arc that each word is on. Where graphs put words is up to their
             determinisation: see `word_times`.
         tokens: token ids, as CTC reads the labels.
-        token_starts, token_ends: the first and the last frame of each token.
+        token_frames, token_ends: the first and the last frame of each token; of a run of one label, all of it.
         labels: (L,) int32, the label of each frame read; 0 is blank.
-        frames: (L,) int32, the frames; all, unless the search left some out.
+        label_frames: (L,) int32, the frames; all, unless the search left some out.
         arcs: (L + 1,) int64, the lattice's arcs, the final one included.
         acoustic, graph: the sums of the arcs' scores, as they are in the lattice.
         score: ``acoustic_scale * acoustic + graph_scale * graph``, what the list is sorted by.
@@ -40,10 +40,10 @@ class NBestPath:
     words: tuple[int, ...]
     word_frames: tuple[int, ...]
     tokens: tuple[int, ...]
-    token_starts: tuple[int, ...]
+    token_frames: tuple[int, ...]
     token_ends: tuple[int, ...]
     labels: np.ndarray
-    frames: np.ndarray
+    label_frames: np.ndarray
     arcs: np.ndarray
     acoustic: float
     graph: float
@@ -70,7 +70,7 @@ class NBestPath:
         if cutter is None:
             return times_of_labels(self.words, self.word_frames)
         spans = cutter.cut(self.words, self.tokens, is_partial)
-        return word_times(self.words, spans, self.token_starts, self.token_ends)
+        return word_times(self.words, spans, self.token_frames, self.token_ends)
 
 
 def nbest(

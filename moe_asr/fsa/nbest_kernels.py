@@ -378,7 +378,8 @@ def _pop(heap, size):
 def _grown(array):
     """A vector twice as long, with the values of ``array``."""
     longer = np.empty(2 * len(array), np.int64)
-    longer[: len(array)] = array
+    for i in range(len(array)):  # numba takes seconds to compile the assignment of a slice
+        longer[i] = array[i]
     return longer
 
 
@@ -386,5 +387,7 @@ def _grown(array):
 def _grown_rows(array):
     """A matrix with twice as many rows, the first of them those of ``array``."""
     longer = np.empty((2 * len(array), array.shape[1]), np.int64)
-    longer[: len(array)] = array
+    for i in range(len(array)):
+        for column in range(array.shape[1]):
+            longer[i, column] = array[i, column]
     return longer

@@ -180,7 +180,7 @@ class TokenCutter:
 def word_times(
     words: Sequence[int],
     spans: Sequence[Span],
-    token_starts: Sequence[int],
+    token_frames: Sequence[int],
     token_ends: Sequence[int],
 ) -> tuple[WordTime, ...]:
     """The times of words whose tokens are known; those without tokens are left out.
@@ -188,10 +188,10 @@ def word_times(
     Args:
         words: ids.
         spans: of a `WordCutter`.
-        token_starts, token_ends: the first and the last frame of each token.
+        token_frames, token_ends: the first and the last frame of each token.
     """
     return tuple(
-        WordTime(word, token_starts[begin], token_ends[end - 1])
+        WordTime(word, token_frames[begin], token_ends[end - 1])
         for word, (begin, end) in zip(words, spans, strict=True)
         if end > begin
     )
