@@ -126,8 +126,9 @@ def integer_scores(
     for name, scale in (("acoustic_scale", acoustic_scale), ("graph_scale", graph_scale)):
         if not 0.0 <= scale < math.inf:
             raise ConfigError(f"{name} must be finite, 0 or more, found {scale}")
-    score = acoustic_scale * lattice.acoustic.astype(np.float64)
-    score += graph_scale * lattice.graph.astype(np.float64)
+    with np.errstate(over="ignore"):
+        score = acoustic_scale * lattice.acoustic.astype(np.float64)
+        score += graph_scale * lattice.graph.astype(np.float64)
     # a path has at most one arc into each frame, and one final arc
     largest = np.zeros(2 + lattice.num_frames)
     place = np.where(lattice.token < 0, 1 + lattice.num_frames, lattice.frame[lattice.dst])

@@ -115,9 +115,7 @@ class LexiconCutter:
             end = begin
         return spans[::-1]
 
-    def _no_fit(
-        self, words: Sequence[int], tokens: Sequence[int], number: int, begin: int
-    ) -> str:
+    def _no_fit(self, words: Sequence[int], tokens: Sequence[int], number: int, begin: int) -> str:
         return _no_fit(self._words, self._tokens, words, tokens, number, begin) + (
             "; is it the lexicon that the graph was built with?"
         )
@@ -204,7 +202,9 @@ def times_of_labels(words: Sequence[int], word_frames: Sequence[int]) -> tuple[W
     )
 
 
-_Way = tuple[int, float, int]  # minus the unfinished words, the log-probability, the begin of the last word
+_Way = tuple[
+    int, float, int
+]  # minus the unfinished words, the log-probability, the begin of the last word
 _NEVER: _Way = (-(1 << 60), 0.0, 0)
 
 
