@@ -1,7 +1,7 @@
 """Lattices of many arcs as CTC decoding makes them: what the lattice benchmarks share. Deterministic.
 
-A bigram HLG over the words of `benchmarks.big_graph` is searched without pruning, frame by frame, on posteriors
-simulated for a text of that bigram; the arcs that lie on the best paths make the lattice.
+A bigram HLG over the words of `benchmarks.big_graph` is searched without pruning, frame by frame, on
+posteriors simulated for a text of that bigram; the arcs that lie on the best paths make the lattice.
 """
 
 import tempfile

@@ -1,9 +1,9 @@
 """The n best distinct word or token sequences of a lattice, exactly; `docs/nbest.md` has the reasons.
 
-The search is Mohri and Riley's (2002, *An efficient algorithm for the n-best-strings problem*): best first over
-the lattice determinised as far as is needed. A prefix of labels stands for the states that it leads to, each
-with its best score; the exact score of the best path from each state to the end says how good the best sequence
-with that prefix is. So every prefix taken up is one of a sequence among the n best.
+The search is Mohri and Riley's (2002, *An efficient algorithm for the n-best-strings problem*): best first
+over the lattice determinised as far as is needed. A prefix of labels stands for the states that it leads to,
+each with its best score; the exact score of the best path from each state to the end says how good the best
+sequence with that prefix is. So every prefix taken up is one of a sequence among the n best.
 """
 
 import math
@@ -29,7 +29,7 @@ class NBestPath:
         word_frames: the frame of the arc that each word is on. Where graphs put words is up to their
             determinisation: see `word_times`.
         tokens: token ids, as CTC reads the labels.
-        token_frames, token_ends: the first and the last frame of each token; of a run of one label, all of it.
+        token_frames, token_ends: the first and the last frame of each token.
         labels: (L,) int32, the label of each frame read; 0 is blank.
         label_frames: (L,) int32, the frames; all, unless the search left some out.
         arcs: (L + 1,) int64, the lattice's arcs, the final one included.
@@ -83,8 +83,8 @@ def nbest(
     """The n best distinct sequences, each by its best path; fewer if there are no more.
 
     The order is total: of sequences with the same score the lexicographically first (in ids) comes first; of
-    paths of one sequence with the same score, one chosen by the order of arcs. So the list is the beginning of
-    any longer one. Sums are exact: see `integer_scores`.
+    paths of one sequence with the same score, one is chosen by the order of arcs. So the list is the
+    beginning of any longer one. Sums are exact: see `integer_scores`.
 
     Args:
         lattice: may be empty, and then there are none.

@@ -1,7 +1,7 @@
 """The n best label sequences of an acyclic automaton, compiled; `moe_asr.fsa.nbest` explains the search.
 
-Automata are `LabelArcs`: S states sorted topologically, the last one final, and A arcs (``arc_splits``, ``dst``,
-``label`` from 1, 0 for none) with ``score`` (A,) int64. No sum of scores along a path exceeds 2**61.
+Automata are `LabelArcs`: S states sorted topologically, the last one final, and A arcs (``arc_splits``,
+``dst``, ``label`` from 1, 0 for none) with ``score`` (A,) int64. No sum along a path exceeds 2**60 by much.
 """
 
 import numpy as np

@@ -86,7 +86,7 @@ def nbest_oracle(
 
 
 def _parallel(lengths: np.ndarray, words: np.ndarray) -> LabelArcs:
-    """A chain for each sequence, which an arc without a word begins and another ends; ``arc`` is its number."""
+    """A chain for each sequence, between two arcs without words; ``arc`` is its number."""
     num_states = lengths + 1
     begin = 1 + np.cumsum(num_states) - num_states
     final = 1 + int(num_states.sum())

@@ -1,4 +1,4 @@
-"""The least edit distance of a word sequence to the paths of an automaton, compiled (`moe_asr.fsa.oracle`)."""
+"""The least edit distance of words to the paths of an automaton, compiled (`moe_asr.fsa.oracle`)."""
 
 import numpy as np
 from numba import njit

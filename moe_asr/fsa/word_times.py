@@ -1,8 +1,8 @@
 """When words were said: the tokens of a path are cut into words, whose frames are those of their tokens.
 
-The arc that has a word's label does not tell: labels stand where the determinisation of the graph left them, often
-on the first arc by which a word differs from all others. A token's first frame is where its label first won a
-frame, which is late by as much as the model's CTC spikes are.
+The arc that has a word's label does not tell: labels stand where the determinisation of the graph left them,
+often on the first arc by which a word differs from all others. A token's first frame is where its label first
+won a frame, which is late by as much as the model's CTC spikes are.
 """
 
 from collections.abc import Sequence
@@ -57,8 +57,7 @@ class WordCutter(Protocol):
 class LexiconCutter:
     """Cuts by pronunciations; of several ways to cut, that of the most probable ones.
 
-    Of equally probable ways, the one with the fewest tokens in the last word, then in the one before, and so on.
-    A separator that begins a pronunciation (``▁`` alone, a character tokenizer's) is left out of the span.
+    Of equally probable ways, the one with the fewest tokens in the last word, then in the one before. A separator that begins a pronunciation (``▁`` alone, a character tokenizer's) is left out of the span.
 
     Args:
         lexicon: that of the graph.
@@ -124,8 +123,8 @@ class LexiconCutter:
 class SpellingCutter:
     """Cuts by what the tokens spell, where there is no lexicon: byte-pair encodings and characters.
 
-    A word's tokens, without the mark of a boundary (``▁``), are its symbol; the mark stands at the beginning of
-    a token that begins a word, or is a token before it, which is left out of the span.
+    A word's tokens, without the mark of a boundary (``▁``), are its symbol; the mark stands at the beginning
+    of a token that begins a word, or is a token before it, which is left out of the span.
 
     Args:
         tokens, words: the graph's tables.

@@ -168,7 +168,7 @@ def test_of_many_equal_sequences() -> None:
 
 
 def test_wide_subsets() -> None:
-    """Prefixes that lead to many states at once, more sequences than one path has: by enumeration of states."""
+    """Prefixes that lead to many states at once; by the sequences of every state."""
     rng = random.Random(5)
     lattice = random_lattice(rng, num_frames=9, width=6, skips=False, wordless=0.5, num_words=7)
     reached: list[dict[Words, float]] = [{} for _ in range(lattice.num_states)]
@@ -315,4 +315,4 @@ def test_against_k2(requires_k2) -> None:
             )
             assert float(total) == pytest.approx(path.score, abs=1e-4)
             compared += 1
-    assert compared > 200
+    assert compared > 150
