@@ -57,7 +57,8 @@ class WordCutter(Protocol):
 class LexiconCutter:
     """Cuts by pronunciations; of several ways to cut, that of the most probable ones.
 
-    Of equally probable ways, the one with the fewest tokens in the last word, then in the one before. A separator that begins a pronunciation (``▁`` alone, a character tokenizer's) is left out of the span.
+    Of equally probable ways, the one with the fewest tokens in the last word, then in the one before. A
+    separator that begins a pronunciation (``▁`` alone, a character tokenizer's) is left out of the span.
 
     Args:
         lexicon: that of the graph.
@@ -83,7 +84,7 @@ class LexiconCutter:
     def cut(
         self, words: Sequence[int], tokens: Sequence[int], is_partial: bool = False
     ) -> list[Span]:
-        """See `WordCutter`; a partial path is cut so that the fewest words are unfinished."""
+        """See `WordCutter`; of a partial path, the fewest words are unfinished."""
         tokens = tuple(tokens)
         # by dynamic programming; layers[w]: where word w may begin -> how well, and where the one before does
         layers: list[dict[int, _Way]] = [{0: (0, 0.0, -1)}]
