@@ -15,6 +15,8 @@ NODE_PARENT, NODE_LABEL, NODE_DEPTH = range(3)
 STATE, STATE_SCORE = range(2)
 STEP_SCORE, STEP_BEFORE, STEP_ARC = range(3)
 
+_inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # compiled with its callers
+
 
 @njit(cache=True, nogil=True)
 def best_to_end(arc_splits, dst, score):
@@ -52,10 +54,10 @@ def best_sequences(arc_splits, dst, label, score, rest, num_labels, n):
     nodes = np.zeros((256, 3), np.int64)
     num_nodes = 1
     items, heap = np.empty((256, 5), np.int64), np.empty(256, np.int64)
-    num_items = size = 0
+    num_items = size = np.int64(0)  # of a bare 0 numba compiles versions of their own
     pool, used = np.empty((1024, 2), np.int64), 1
     pool[0, STATE], pool[0, STATE_SCORE] = 0, 0
-    certified, num_certified = np.empty(256, np.int64), 1
+    certified, num_certified = np.empty(256, np.int64), np.int64(1)
     certified[0] = rest[0]
     ends, end_scores = np.empty(256, np.int64), np.empty(256, np.int64)
     num_ends = 0
@@ -132,7 +134,7 @@ def best_sequences(arc_splits, dst, label, score, rest, num_labels, n):
     return end_scores[:num_ends].copy(), splits, labels
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _expand(
     arc_splits, dst, label, score, rest, bound, subset, reached, waiting, found, first, children
 ):
@@ -142,7 +144,7 @@ def _expand(
         how many are in ``found``, how many labels in ``children``, and the score of the end or `NONE`.
     """
     final = len(arc_splits) - 2
-    size = num_found = num_children = 0
+    size, num_found, num_children = np.int64(0), 0, 0
     for row in range(len(subset)):
         state = subset[row, STATE]
         if subset[row, STATE_SCORE] + rest[state] >= bound:
@@ -178,7 +180,7 @@ def _expand(
     return num_found, num_children, end_score
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _collect(found, row, pool, used, row_of, rest):
     """Writes a child's subset, each state once, at ``pool[used:]``; returns its end and best score."""
     begin, best = used, NONE
@@ -197,7 +199,7 @@ def _collect(found, row, pool, used, row_of, rest):
     return used, best
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _pack(items, nodes, heap, size, keep, pool, room, rest, bound):
     """Copies the best ``keep`` open prefixes, sorted, and what counts of their subsets."""
     keep = min(size, keep)
@@ -219,7 +221,10 @@ def _pack(items, nodes, heap, size, keep, pool, room, rest, bound):
                 target[used, STATE_SCORE] = pool[row, STATE_SCORE]
                 used += 1
         packed[i, STOP] = used
-    return packed, np.arange(len(packed)), target, used
+    order = np.empty(len(packed), np.int64)
+    for i in range(keep):
+        order[i] = i
+    return packed, order, target, used
 
 
 @njit(cache=True, nogil=True)
@@ -237,7 +242,8 @@ def trace_paths(arc_splits, dst, label, score, rest, totals, splits, labels):
     arcs, path_splits = np.empty(1024, np.int64), np.zeros(len(totals) + 1, np.int64)
     for path in range(len(totals)):
         steps[0, STEP_SCORE], steps[0, STEP_BEFORE], steps[0, STEP_ARC] = 0, -1, -1
-        here[0], waiting[0], size, num_steps, goal = 0, 0, 1, 1, -1
+        here[0], waiting[0], goal = 0, 0, -1
+        size = num_steps = np.int64(1)
         for place in range(splits[path], splits[path + 1] + 1):
             wanted = labels[place] if place < splits[path + 1] else END
             num_coming = 0
@@ -283,7 +289,7 @@ def trace_paths(arc_splits, dst, label, score, rest, totals, splits, labels):
     return path_splits, arcs[: path_splits[-1]].copy()
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _improve(row_of, state, steps, num_steps, total, before, arc):
     """Notes a way to a state if it is the best yet, of equal ones that with the lowest arc."""
     row = row_of[state]
@@ -298,7 +304,7 @@ def _improve(row_of, state, steps, num_steps, total, before, arc):
     return num_steps
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _precedes(items, nodes, one, other):
     """Whether an open prefix comes before another: a better score, or lexicographically.
 
@@ -317,7 +323,7 @@ def _precedes(items, nodes, one, other):
     return label_a < label_b
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _push_item(items, nodes, heap, size, item):
     """Puts an open prefix among the ``size`` of a heap."""
     place = size
@@ -330,7 +336,7 @@ def _push_item(items, nodes, heap, size, item):
     heap[place] = item
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _pop_item(items, nodes, heap, size):
     """Takes the first of the ``size`` open prefixes of a heap."""
     top, last, size = heap[0], heap[size - 1], size - 1
@@ -347,7 +353,7 @@ def _pop_item(items, nodes, heap, size):
     return top
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _push(heap, size, value):
     """Puts a number among the ``size`` of a heap, the lowest first."""
     place = size
@@ -357,7 +363,7 @@ def _push(heap, size, value):
     heap[place] = value
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _pop(heap, size):
     """Takes the lowest of the ``size`` numbers of a heap."""
     top, last, size = heap[0], heap[size - 1], size - 1
@@ -374,7 +380,7 @@ def _pop(heap, size):
     return top
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _grown(array):
     """A vector twice as long, with the values of ``array``."""
     longer = np.empty(2 * len(array), np.int64)
@@ -383,7 +389,7 @@ def _grown(array):
     return longer
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _grown_rows(array):
     """A matrix with twice as many rows, the first of them those of ``array``."""
     longer = np.empty((2 * len(array), array.shape[1]), np.int64)
