@@ -5,6 +5,7 @@ posteriors simulated for a text of that bigram; the arcs that lie on the best pa
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -28,19 +29,29 @@ class CtcLattice:
     beam: float
 
 
-def make_ctc_lattice(
-    num_arcs: int = 100_000, num_frames: int = 600, num_words: int = 800, seed: int = 0
-) -> CtcLattice:
-    """The lattice of the ``num_arcs`` best arcs (more where several are equally good).
+def make_ctc_lattices(
+    sizes: Sequence[int], num_frames: int = 600, num_words: int = 800, seed: int = 0
+) -> list[CtcLattice]:
+    """For each size the lattice of that many best arcs (more where several are equally good).
 
-    By default the best path has 5 errors in 25 words, and the arcs are within a beam of 10: a hard utterance.
+    By default the best path has 5 errors in 25 words, and 100,000 arcs are those within a beam of 10: a hard
+    utterance.
     """
     with tempfile.TemporaryDirectory() as directory:
         inputs = make_inputs(Path(directory), num_words, 10 * num_words, vocab_size=120)
     graphs = build_graphs(inputs.lexicon, inputs.g, inputs.tokenizer.tokens)
     rng = np.random.RandomState(seed)  # its stream is the same in every version of numpy
     log_probs, reference = simulate_posteriors(inputs, num_frames, rng)
-    return _search(graphs.hlg, log_probs, reference, num_arcs)
+    frame, arc, slack = _search(graphs.hlg, log_probs)
+    lattices = []
+    for size in sizes:
+        if len(slack) < size:
+            raise ValueError(f"only {len(slack)} arcs within {_WIDEST} of the best path")
+        beam = float(np.sort(slack)[size - 1])
+        kept = slack <= beam + 1e-9  # what is on one path has one slack, up to rounding
+        lattice = _lattice(graphs.hlg, log_probs, frame[kept], arc[kept])
+        lattices.append(CtcLattice(lattice, reference, beam))
+    return lattices
 
 
 def simulate_posteriors(
@@ -69,8 +80,9 @@ def simulate_posteriors(
 
 
 def _search(
-    graph: DecodingGraph, log_probs: np.ndarray, reference: list[int], num_arcs: int
-) -> CtcLattice:
+    graph: DecodingGraph, log_probs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, arcs of the graph, and by how much the best path there is worse than the best of all."""
     num_frames = len(log_probs)
     inner = np.flatnonzero(graph.token >= 0)
     final = np.flatnonzero(graph.token < 0)
@@ -88,7 +100,6 @@ def _search(
     np.maximum.at(rest, graph.src[final], graph.score[final].astype(np.float64))
     final_value = forward[num_frames, graph.src[final]] + graph.score[final]
     best = float(final_value.max())
-    # slack: by how much the best path over an arc is worse than the best of all
     near = best - final_value < _WIDEST
     rows = [(np.full(near.sum(), num_frames), final[near], (best - final_value)[near])]
     states, starts = np.unique(src, return_index=True)
@@ -100,11 +111,7 @@ def _search(
         rest = np.full(graph.num_states, -np.inf)
         rest[states] = np.maximum.reduceat(value, starts)
     frame, arc, slack = (np.concatenate([row[i] for row in rows]) for i in range(3))
-    beam = float(np.sort(slack)[min(num_arcs, len(slack)) - 1])
-    if len(slack) < num_arcs:
-        raise ValueError(f"only {len(slack)} arcs within {_WIDEST} of the best path")
-    kept = slack <= beam + 1e-9  # what is on one path has one slack, up to rounding
-    return CtcLattice(_lattice(graph, log_probs, frame[kept], arc[kept]), reference, beam)
+    return frame, arc, slack
 
 
 def _lattice(

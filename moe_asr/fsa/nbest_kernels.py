@@ -15,7 +15,9 @@ NODE_PARENT, NODE_LABEL, NODE_DEPTH = range(3)
 STATE, STATE_SCORE = range(2)
 STEP_SCORE, STEP_BEFORE, STEP_ARC = range(3)
 
-_inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # compiled with its callers
+_inner = njit(
+    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)  # compiled with its callers
 
 
 @njit(cache=True, nogil=True)

@@ -37,7 +37,9 @@ def check_alignment(oracle: Oracle, reference: list[int]) -> None:
 
 def random_reference(rng: random.Random) -> list[int]:
     """Also words that the lattice has not: 0 and below, and 9."""
-    return [rng.choice([1, 2, 3, 1, 2, 3, 9, 0, -1]) for _ in range(rng.randint(0, rng.choice([4, 30])))]
+    return [
+        rng.choice([1, 2, 3, 1, 2, 3, 9, 0, -1]) for _ in range(rng.randint(0, rng.choice([4, 30])))
+    ]
 
 
 @settings(max_examples=1500)

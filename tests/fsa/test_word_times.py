@@ -119,7 +119,11 @@ def test_the_path_stops_anywhere(seed: int) -> None:
 def test_homophones_and_long_paths() -> None:
     """No recursion: a thousand words that can be cut in two ways each."""
     lexicon = Lexicon(
-        [Pronunciation("A", ("a",)), Pronunciation("A", ("a", "a"), -0.5), Pronunciation("B", ("a",))]
+        [
+            Pronunciation("A", ("a",)),
+            Pronunciation("A", ("a", "a"), -0.5),
+            Pronunciation("B", ("a",)),
+        ]
     )
     table = lexicon.word_table()
     count = 1200
@@ -256,7 +260,7 @@ def whole_lattice(graph: DecodingGraph, log_probs: np.ndarray) -> Lattice:
 
 
 def test_times_of_a_decoded_utterance() -> None:
-    """Words that begin alike: their labels come late, their times do not. Made by hand: 'ab c', 'aa', 'ab'."""
+    """Words that begin alike: their labels come late, their times do not."""
     lexicon = Lexicon(
         [Pronunciation("first", ("a", "b", "c")), Pronunciation("second", ("a", "a")),
          Pronunciation("third", ("a", "b"))]
