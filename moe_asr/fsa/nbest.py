@@ -104,7 +104,8 @@ def nbest(
     totals, splits, arcs = _search(graph, arcs_scores, min(int(n), 1 << 60))
     scores = np.ldexp(totals.astype(np.float64), -exponent).tolist()
     return [
-        _path(lattice, arcs[splits[i] : splits[i + 1]], score) for i, score in enumerate(scores)
+        _path(lattice, arcs[splits[i] : splits[i + 1]].copy(), score)
+        for i, score in enumerate(scores)
     ]
 
 

@@ -15,9 +15,8 @@ NODE_PARENT, NODE_LABEL, NODE_DEPTH = range(3)
 STATE, STATE_SCORE = range(2)
 STEP_SCORE, STEP_BEFORE, STEP_ARC = range(3)
 
-_inner = njit(
-    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)  # compiled with its callers
+# for functions that are compiled with their callers and called by nobody else
+_inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @njit(cache=True, nogil=True)
