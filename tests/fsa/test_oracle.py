@@ -42,7 +42,7 @@ def random_reference(rng: random.Random) -> list[int]:
     ]
 
 
-@settings(max_examples=1500)
+@settings(max_examples=1000)
 @given(SEEDS, st.sampled_from(["word", "token"]))
 def test_against_all_paths(seed: int, unit: str) -> None:
     rng = random.Random(seed)
@@ -59,7 +59,7 @@ def test_against_all_paths(seed: int, unit: str) -> None:
     check_alignment(oracle, reference)
 
 
-@settings(max_examples=500)
+@settings(max_examples=400)
 @given(SEEDS)
 def test_nbest_oracle_against_each(seed: int) -> None:
     rng = random.Random(seed)
