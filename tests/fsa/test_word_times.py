@@ -234,7 +234,7 @@ def test_times() -> None:
         times[0].seconds(0.0)
 
 
-def whole_lattice(graph: DecodingGraph, log_probs: np.ndarray) -> Lattice:
+def whole_lattice(graph: DecodingGraph, log_probs: np.ndarray, is_partial: bool = False) -> Lattice:
     """All paths of an HLG over the frames, none pruned; states may be on no path."""
     num_frames, width = len(log_probs), graph.num_states
     final = num_frames * width + width - 1
@@ -255,12 +255,16 @@ def whole_lattice(graph: DecodingGraph, log_probs: np.ndarray) -> Lattice:
                     tuple(graph.words_of(i).tolist()),
                 )
             )
+    if is_partial:
+        last = range(num_frames * width, final)
+        arcs = [arc for arc in arcs if arc.token >= 0]
+        arcs += [LatticeArc(state, final, -1, False, 0.0, 0.0, ()) for state in last]
     frames = [min(state // width, num_frames) for state in range(final + 1)]
-    return lattice_of(arcs, frames, num_frames)
+    return lattice_of(arcs, frames, num_frames, is_partial)
 
 
-def test_times_of_a_decoded_utterance() -> None:
-    """Words that begin alike: their labels come late, their times do not."""
+def decoded_utterance() -> tuple[DecodingGraph, LexiconCutter, np.ndarray, list[int]]:
+    """Three words that begin alike: an HLG, the cutter, posteriors, and the labels that are in them."""
     lexicon = Lexicon(
         [Pronunciation("first", ("a", "b", "c")), Pronunciation("second", ("a", "a")),
          Pronunciation("third", ("a", "b"))]
@@ -271,14 +275,36 @@ def test_times_of_a_decoded_utterance() -> None:
     labels = [0, 3, 3, 0, 4, 4, 5, 0, 0, 3, 0, 3, 3, 0, 3, 4, 4]
     log_probs = np.full((len(labels), len(TOKENS)), -5.0, np.float32)
     log_probs[np.arange(len(labels)), labels] = -0.1
-    lattice = whole_lattice(graphs.hlg, log_probs)
+    return graphs.hlg, LexiconCutter(lexicon, TOKENS, table), log_probs, labels
+
+
+def test_times_of_a_decoded_utterance() -> None:
+    """The words' labels come late, their times do not."""
+    hlg, cutter, log_probs, labels = decoded_utterance()
+    lattice = whole_lattice(hlg, log_probs)
     best = nbest(lattice, 20)[0]
-    assert [table.symbol(word) for word in best.words] == ["first", "second", "third"]
+    assert hlg.word_symbols(best.words) == ["first", "second", "third"]
     assert best.labels.tolist() == labels
-    cutter = LexiconCutter(lexicon, TOKENS, table)
     times = [(time.first_frame, time.last_frame) for time in best.word_times(cutter)]
     assert times == [(1, 6), (9, 12), (14, 16)]
     # no such luck with the labels: the graph cannot tell the words by their first token
-    assert [time.first_frame for time in best.word_times()] != [1, 9, 14]
+    assert [time.first_frame for time in best.word_times()] == [6, 11, 16]
     for path in nbest(lattice, 20):
         assert len(path.word_times(cutter)) == len(path.words)
+
+
+def test_times_of_every_beginning_of_it() -> None:
+    """What words are known, and which of their tokens, depends on where the labels are in the graph."""
+    hlg, cutter, log_probs, _ = decoded_utterance()
+    for length in range(len(log_probs) + 1):
+        lattice = whole_lattice(hlg, log_probs[:length], is_partial=True)
+        for path in nbest(lattice, 30, "token"):
+            times = path.word_times(cutter, lattice.is_partial)
+            assert len(times) >= len(path.words) - 1
+            assert [time.word for time in times] == list(path.words[: len(times)])
+        best = nbest(lattice, 1)[0]
+        whole = [WordTime(1, 1, 6), WordTime(2, 9, 12), WordTime(3, 14, 16)]
+        finished = [time for time in whole if time.last_frame < length]
+        found = list(best.word_times(cutter, True))
+        assert found[: len(finished)] == finished[: len(found)]
+        assert len(found) >= len(finished) - 1  # "a b" may still become another word
