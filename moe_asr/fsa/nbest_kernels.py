@@ -15,8 +15,7 @@ NODE_PARENT, NODE_LABEL, NODE_DEPTH = range(3)
 STATE, STATE_SCORE = range(2)
 STEP_SCORE, STEP_BEFORE, STEP_ARC = range(3)
 
-# for functions that are compiled with their callers and called by nobody else
-_inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_inner = njit(nogil=True)  # what only these kernels call is kept in their caches
 
 
 @njit(cache=True, nogil=True)
@@ -273,7 +272,7 @@ def trace_paths(arc_splits, dst, label, score, rest, totals, splits, labels):
             here, there = there, here
             for i in range(num_coming):
                 _push(waiting, i, coming[i])
-            size = num_coming
+            size = np.int64(num_coming)
         assert goal >= 0 and steps[goal, STEP_SCORE] == totals[path]
         length = 0
         step = goal
