@@ -61,7 +61,7 @@ def lattice_oracle(lattice: Lattice, reference: Sequence[int], unit: str = "word
 def nbest_oracle(
     hypotheses: Sequence[Sequence[int]], reference: Sequence[int]
 ) -> tuple[int | None, Oracle]:
-    """The hypothesis with the fewest errors, and the first of those that have as few.
+    """The hypothesis with the fewest errors; of several the first.
 
     Args:
         hypotheses: word ids of each, above 0.
@@ -70,6 +70,9 @@ def nbest_oracle(
     Returns:
         Its position in ``hypotheses``, and the comparison; if there are none, None, and that of the empty
         sequence.
+
+    Raises:
+        GraphError: if a hypothesis has a word id below 1; or as `lattice_oracle`.
     """
     lengths = np.array([len(words) for words in hypotheses], np.int64)
     words = np.array([word for words in hypotheses for word in words], np.int64)
