@@ -1,0 +1,200 @@
+"""The n best distinct word or token sequences of a lattice, exactly; `docs/nbest.md` has the reasons.
+
+The search is Mohri and Riley's (2002, *An efficient algorithm for the n-best-strings problem*): best first
+over the lattice determinised as far as is needed. A prefix of labels stands for the states that it leads to,
+each with its best score; the exact score of the best path from each state to the end says how good the best
+sequence with that prefix is. So every prefix taken up is one of a sequence among the n best.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_asr.errors import ConfigError
+from moe_asr.fsa.label_arcs import LabelArcs, label_arcs
+from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.word_times import WordCutter, WordTime, times_of_labels, word_times
+
+_SCORE_BITS = 60  # of the largest sum along a path
+
+
+@dataclass(frozen=True, eq=False)
+class NBestPath:
+    """The best path of one sequence: W words, U tokens, L frames read.
+
+    Attributes:
+        words: word ids.
+        word_frames: the frame of the arc that each word is on. Where graphs put words is up to their
+            determinisation: see `word_times`.
+        tokens: token ids, as CTC reads the labels.
+        token_frames, token_ends: the first and the last frame of each token.
+        labels: (L,) int32, the label of each frame read; 0 is blank.
+        label_frames: (L,) int32, the frames; all, unless the search left some out.
+        arcs: (L + 1,) int64, the lattice's arcs, the final one included.
+        acoustic, graph: the sums of the arcs' scores, as they are in the lattice.
+        score: ``acoustic_scale * acoustic + graph_scale * graph``, what the list is sorted by.
+    """
+
+    words: tuple[int, ...]
+    word_frames: tuple[int, ...]
+    tokens: tuple[int, ...]
+    token_frames: tuple[int, ...]
+    token_ends: tuple[int, ...]
+    labels: np.ndarray
+    label_frames: np.ndarray
+    arcs: np.ndarray
+    acoustic: float
+    graph: float
+    score: float
+
+    @property
+    def total(self) -> float:
+        """Both scores together, unscaled."""
+        return self.acoustic + self.graph
+
+    def word_times(
+        self, cutter: WordCutter | None = None, is_partial: bool = False
+    ) -> tuple[WordTime, ...]:
+        """When each word was said: the frames of its tokens; without a cutter `word_frames`.
+
+        Args:
+            cutter: knows which tokens spell a word, see `moe_asr.fsa.word_times`.
+            is_partial: that of the lattice; the last word may be unfinished and then has the tokens there
+                are, or, if there are none yet, is not in the result.
+
+        Raises:
+            GraphError: if words and tokens do not fit together.
+        """
+        if cutter is None:
+            return times_of_labels(self.words, self.word_frames)
+        spans = cutter.cut(self.words, self.tokens, is_partial)
+        return word_times(self.words, spans, self.token_frames, self.token_ends)
+
+
+def nbest(
+    lattice: Lattice,
+    n: int,
+    unit: str = "word",
+    acoustic_scale: float = 1.0,
+    graph_scale: float = 1.0,
+) -> list[NBestPath]:
+    """The n best distinct sequences, each by its best path; fewer if there are no more.
+
+    The order is total: of sequences with the same score the lexicographically first (in ids) comes first; of
+    paths of one sequence with the same score, one is chosen by the order of arcs. So the list is the
+    beginning of any longer one. Sums are exact: see `integer_scores`.
+
+    Args:
+        lattice: may be empty, and then there are none.
+        n: at least 1.
+        unit: ``word``: sequences of words; ``token``: those of CTC tokens, whatever their words.
+        acoustic_scale, graph_scale: weights of the scores, 0 or more; they do nothing but rank.
+
+    Raises:
+        ConfigError: on another value of an option.
+    """
+    if n < 1:
+        raise ConfigError(f"n must be at least 1, found {n}")
+    arcs_scores, exponent = integer_scores(lattice, acoustic_scale, graph_scale)
+    graph = label_arcs(lattice, unit)
+    if lattice.is_empty:
+        return []
+    totals, splits, arcs = _search(graph, arcs_scores, min(int(n), 1 << 60))
+    scores = np.ldexp(totals.astype(np.float64), -exponent).tolist()
+    return [
+        _path(lattice, arcs[splits[i] : splits[i + 1]].copy(), score)
+        for i, score in enumerate(scores)
+    ]
+
+
+def integer_scores(
+    lattice: Lattice, acoustic_scale: float = 1.0, graph_scale: float = 1.0
+) -> tuple[np.ndarray, int]:
+    """Scores of arcs as whole multiples of 2**-exponent, the finest with which no path's sum overflows.
+
+    Sums of integers do not depend on the order of addition: a prefix and its best continuation have exactly
+    the score of the whole, and equal scores are equal. The step is 2**-60 of the largest sum of absolute
+    scores, at most; float64 sums err by more.
+
+    Returns:
+        (A,) int64, and the exponent.
+
+    Raises:
+        ConfigError: if a scale is negative or not finite, or so large that sums are not.
+    """
+    for name, scale in (("acoustic_scale", acoustic_scale), ("graph_scale", graph_scale)):
+        if not 0.0 <= scale < math.inf:
+            raise ConfigError(f"{name} must be finite, 0 or more, found {scale}")
+    with np.errstate(over="ignore"):
+        score = acoustic_scale * lattice.acoustic.astype(np.float64)
+        score += graph_scale * lattice.graph.astype(np.float64)
+    # a path has at most one arc into each frame, and one final arc
+    largest = np.zeros(2 + lattice.num_frames)
+    place = np.where(lattice.token < 0, 1 + lattice.num_frames, lattice.frame[lattice.dst])
+    np.maximum.at(largest, place, np.abs(score))
+    bits = math.frexp(float(largest.sum()))[1]  # the sum is below 2**bits
+    if not math.isfinite(largest.sum()):
+        raise ConfigError(f"scores overflow with scales {acoustic_scale} and {graph_scale}")
+    exponent = _SCORE_BITS - bits
+    return np.rint(np.ldexp(score, exponent)).astype(np.int64), exponent
+
+
+def _search(
+    graph: LabelArcs, arc_scores: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (R,), splits (R + 1,) and arcs of the lattice, ragged."""
+    from moe_asr.fsa.nbest_kernels import NONE, best_sequences, best_to_end, trace_paths
+
+    score = np.where(graph.arc >= 0, arc_scores[graph.arc], 0)
+    known, label = np.unique(np.append(graph.label, 0), return_inverse=True)
+    label = label[:-1].astype(np.int64)
+    rest = best_to_end(graph.arc_splits, graph.dst, score)
+    if rest[0] == NONE:
+        return np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64)
+    arguments = graph.arc_splits, graph.dst, label, score, rest
+    totals, label_splits, labels = best_sequences(*arguments, len(known) - 1, n)
+    splits, arcs = trace_paths(*arguments, totals, label_splits, labels)
+    arcs = graph.arc[arcs]
+    kept_before = np.concatenate([[0], np.cumsum(arcs >= 0)])
+    return totals, kept_before[splits], arcs[arcs >= 0]
+
+
+def _path(lattice: Lattice, arcs: np.ndarray, score: float) -> NBestPath:
+    reading, last = arcs[:-1], arcs[-1]
+    assert lattice.token[last] < 0, (last, lattice.token[last])
+    labels = lattice.token[reading]
+    frames = lattice.frame[lattice.dst[reading]] - 1
+    voiced = np.flatnonzero(labels > 0)
+    number = np.cumsum(lattice.starts_token[reading[voiced]]) - 1  # of the token
+    first = voiced[lattice.starts_token[reading[voiced]]]
+    # before the first token there may be frames of one that began in an earlier piece of a stream
+    end = voiced[np.searchsorted(number, np.arange(len(first)), side="right") - 1]
+    words, word_frames = _words(lattice, arcs)
+    return NBestPath(
+        words,
+        word_frames,
+        tuple(labels[first].tolist()),
+        tuple(frames[first].tolist()),
+        tuple(frames[end].tolist()),
+        labels,
+        frames,
+        arcs,
+        math.fsum(lattice.acoustic[arcs].tolist()),
+        math.fsum(lattice.graph[arcs].tolist()),
+        score,
+    )
+
+
+def _words(lattice: Lattice, arcs: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The words on arcs, and their frames; that of a final arc is the last frame read."""
+    words: list[int] = []
+    frames: list[int] = []
+    splits = lattice.word_row_splits
+    for arc in arcs[splits[arcs + 1] > splits[arcs]].tolist():
+        found: Sequence[int] = lattice.words_of(arc).tolist()
+        frame = max(int(lattice.frame[lattice.dst[arc]]) - 1, int(lattice.frame[0]))
+        words.extend(found)
+        frames.extend([frame] * len(found))
+    return tuple(words), tuple(frames)
