@@ -64,11 +64,10 @@ class K2Graph:
 
     @cached_property
     def all_final(self) -> Any:
-        """The same, but every state is final: those that are not may end with score 0."""
-        final_sources = self._src[self.token[:-1] == -1]
-        others = np.setdiff1d(np.arange(self.num_states - 1), final_sources)
-        src = np.concatenate([self._src, others]).astype(np.int32)
-        place = np.append(np.arange(self.num_arcs), np.full(len(others), self.num_arcs))
+        """The same, but every state may also end with score 0."""
+        states = np.arange(self.num_states - 1)
+        src = np.concatenate([self._src, states]).astype(np.int32)
+        place = np.append(np.arange(self.num_arcs), np.full(len(states), self.num_arcs))
         order = np.argsort(src, kind="stable")
         return self._fsa_vec(place[order], src[order])
 

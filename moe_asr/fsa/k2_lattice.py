@@ -39,12 +39,40 @@ def lattices_of_batch(
         if not (token == FINAL).any():
             lattices.append(Lattice.empty(length))
             continue
-        frame_of_state = np.zeros(state_splits[row + 1] - state_splits[row], np.int32)
-        frame_of_state[dst] = np.where(token == FINAL, length, frame[part] + 1)
+        num_states = int(state_splits[row + 1] - state_splits[row])
+        frame_of_state = np.full(num_states, length, np.int32)
+        frame_of_state[src] = frame[part]
+        order, number = _order_of_states(graph, dst, graph_arc[part], frame_of_state)
+        by_source = np.lexsort([graph_arc[part], number[src]])
         lattices.append(
-            assemble(graph, src, dst, graph_arc[part], acoustic[part], frame_of_state, length, is_partial)
+            assemble(
+                graph,
+                number[src][by_source],
+                number[dst][by_source],
+                graph_arc[part][by_source],
+                acoustic[part][by_source],
+                frame_of_state[order],
+                length,
+                is_partial,
+            )
         )
     return lattices
+
+
+def _order_of_states(
+    graph: K2Graph, dst: np.ndarray, graph_arc: np.ndarray, frame: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """States (S,) by frame and then by the graph's state, and each one's place in that order.
+
+    k2 numbers the states of a frame by chance where threads race for them.
+    """
+    state = np.zeros(len(frame), np.int32)  # the graph's
+    state[dst] = graph.dst[graph_arc]
+    state[-1] = graph.num_states  # the final one is the last of all
+    order = np.lexsort([state, frame])
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order))
+    return order, number
 
 
 def assemble(

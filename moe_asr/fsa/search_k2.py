@@ -40,9 +40,9 @@ class K2Engine(SearchEngine):
     either case), and else returns to ``search_beam``. In the last five frames it does not shrink, and grows
     below ``max_active / 2`` states; final arcs are all kept.
 
-    An utterance's lattice depends on it alone. Beams are its own; k2 does leave more in a lattice than
-    ``output_beam`` allows, depending on the longest of the batch, so that lattices are pruned once more, in
-    float64, to exactly the arcs whose best path is within ``output_beam`` of the best.
+    An utterance's lattice depends on it alone: so do k2's beams, and what k2 leaves to chance, the order of
+    states on a GPU, is put in order. Lattices are pruned once more, in float64, to exactly the arcs whose best
+    path is within ``output_beam`` of the best; k2 keeps a few more.
 
     k2 adds scores up in float32. What is large and common to all paths is taken out before: each frame's
     best log-probability; and where the best path is still beyond 65536 (in hours of speech that the graph
