@@ -60,6 +60,7 @@ def name_of(index: int, utterance_ids: Sequence[str] | None) -> str:
     """An utterance's id, or its place in the batch if there are no ids."""
     return utterance_ids[index] if utterance_ids is not None else f"{index} of the batch"
 
+
 def frame_offsets(log_probs: Tensor) -> Tensor:
     """(N, T, C) -> (N, T): the best log-probability of each frame, 0 where there is none."""
     peaks = log_probs.detach().amax(dim=2)

@@ -233,5 +233,7 @@ def best_path_offsets(lattice: Lattice) -> Tensor:
     path = best_path(lattice)
     if path is not None:
         arcs = np.array(path.arcs[:-1], np.int64)
-        offsets[list(path.label_frames)] = lattice.acoustic[arcs].astype(np.float64) + lattice.graph[arcs]
+        offsets[list(path.label_frames)] = (
+            lattice.acoustic[arcs].astype(np.float64) + lattice.graph[arcs]
+        )
     return torch.from_numpy(offsets)

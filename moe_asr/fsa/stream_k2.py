@@ -98,7 +98,9 @@ class K2Streams:
         Raises:
             DataError: if a stream has ended, or comes twice.
         """
-        if len(streams) != len(log_probs) or len({id(stream) for stream in streams}) != len(streams):
+        if len(streams) != len(log_probs) or len({id(stream) for stream in streams}) != len(
+            streams
+        ):
             raise DataError(
                 f"expected one chunk for each of different streams, found {len(log_probs)} chunks "
                 f"for {len(streams)} streams"

@@ -1,7 +1,7 @@
 """The k2 engine against all paths, and its independence of the batch, of k2's limits and of large scores."""
 
 import random
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_asr.errors import DataError, GraphError
-from moe_asr.fsa.build import BuiltGraphs, build_graphs
+from moe_asr.fsa.build import build_hlg
 from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
@@ -22,64 +22,31 @@ from moe_asr.fsa.search_k2 import K2Engine
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
 from tests.fsa.random_lattices import paths_of
-from tests.fsa.references import (
-    Scores,
-    brute_force,
-    graph_paths,
-    random_arcs,
-    random_lexicon,
-    token_sequences,
+from tests.fsa.references import brute_force, random_arcs, random_lexicon, token_sequences
+from tests.fsa.search_references import (
+    INF,
+    TIGHT,
+    TOKENS,
+    TWO_WORDS,
+    WIDE,
+    engine_for,
+    every_state_final,
+    graphs_of,
+    lattice_paths,
+    log_probs_of,
+    same,
+    scored_paths,
+    viterbi,
 )
-
-TOKENS = ["<blk>", "x", "y"]
-WIDE = SearchOptions(search_beam=100.0, output_beam=50.0, min_active=1000, max_active=100000)
-TIGHT = SearchOptions(search_beam=5.0, output_beam=3.0, min_active=3, max_active=6)
-TWO_WORDS = Lexicon([Pronunciation("XY", ("x", "y")), Pronunciation("X", ("x",), -0.5)])
-INF = float("inf")
-
-
-def graphs_of(lexicon: Lexicon, topology: str = "standard") -> BuiltGraphs:
-    g = word_loop(lexicon.words).to_fst(lexicon.word_table())
-    return build_graphs(lexicon, g, SymbolTable(TOKENS), topology)
-
-
-def engine_for(lexicon: Lexicon, options: SearchOptions = WIDE, **settings: Any) -> K2Engine:
-    return K2Engine(graphs_of(lexicon).hlg, options, **settings)
-
-
-def log_probs_of(*shape: int, scale: float = 2.0) -> torch.Tensor:
-    return (scale * torch.randn(*shape, len(TOKENS))).log_softmax(-1)
-
-
-def scored_paths(graph: DecodingGraph, log_probs: torch.Tensor, scale: float = 1.0) -> Scores:
-    """Every (labels, words) of a graph with its best score, all frames of (T, C) being read."""
-    rows = log_probs.double().numpy()
-    return {
-        (labels, words): scale * score + float(rows[np.arange(len(rows)), list(labels)].sum())
-        for (labels, words), score in graph_paths(graph, len(rows)).items()
-    }
-
-
-def lattice_paths(lattice: Lattice, graph: DecodingGraph) -> Scores:
-    """The same of a lattice."""
-    best: Scores = {}
-    for path in paths_of(lattice):
-        key = path.labels, tuple(graph.word_symbols(path.words))
-        best[key] = max(path.acoustic + path.graph, best.get(key, -INF))
-    return best
-
-
-def same(one: Lattice, other: Lattice) -> bool:
-    """To the bit."""
-    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(Lattice)]
-    return all(
-        a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b for a, b in pairs
-    )
 
 
 @pytest.mark.k2
 @settings(max_examples=30)
-@given(st.integers(0, 10**6), st.sampled_from([1.0, 0.5, 3.0]), st.sampled_from(["standard", "modified"]))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([1.0, 0.5, 3.0]),
+    st.sampled_from(["standard", "modified"]),
+)
 def test_all_paths_against_enumeration(number: int, graph_scale: float, topology: str) -> None:
     """Of an LG and of its HLG; tokens too."""
     rng = random.Random(number)
@@ -148,7 +115,9 @@ def test_results_do_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.k2
-def test_the_order_in_which_k2_numbers_states_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_in_which_k2_numbers_states_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """On a GPU it is left to chance. Here the states of each frame are turned round."""
     engine = engine_for(TWO_WORDS, TIGHT)
     log_probs, lengths = log_probs_of(2, 40, scale=0.7), torch.tensor([40, 40])
@@ -156,14 +125,19 @@ def test_the_order_in_which_k2_numbers_states_does_not_matter(monkeypatch: pytes
 
     def turned(fsas: Any, *args: Any) -> list[Lattice]:
         arcs = fsas.arcs.values()
-        for first, end in zip(*(fsas.arcs.row_splits(1).tolist()[i:] for i in (0, 1)), strict=False):
+        for first, end in zip(
+            *(fsas.arcs.row_splits(1).tolist()[i:] for i in (0, 1)), strict=False
+        ):
             mine = slice(*(int(fsas.arcs.row_splits(2)[state]) for state in (first, end)))
             frame = torch.full((end - first,), 40)
             frame[arcs[mine, 0].long()] = fsas.frame[mine].long()
             frame[-1] = 41
             order = np.lexsort([-np.arange(end - first), frame.numpy()])
             number = torch.from_numpy(np.argsort(order)).int()
-            arcs[mine, 0], arcs[mine, 1] = number[arcs[mine, 0].long()], number[arcs[mine, 1].long()]
+            arcs[mine, 0], arcs[mine, 1] = (
+                number[arcs[mine, 0].long()],
+                number[arcs[mine, 1].long()],
+            )
         return lattices_of_batch(fsas, *args)
 
     monkeypatch.setattr("moe_asr.fsa.search_k2.lattices_of_batch", turned)
@@ -188,30 +162,6 @@ def test_no_path_is_a_result_of_its_utterance_only() -> None:
         assert [lattice.is_partial for lattice in lattices] == [row == 0 for row in rows]
 
 
-def every_state_final(graph: DecodingGraph) -> DecodingGraph:
-    """With a final arc of score 0 from the states that have none."""
-    arcs = graph.arcs()
-    ends = set(arcs.src[arcs.label == -1].tolist())
-    rows = [(i, int(arcs.src[i])) for i in range(len(arcs))]
-    rows += [(-1, state) for state in range(graph.num_states - 1) if state not in ends]
-    rows.sort(key=lambda row: row[1])
-    old = np.array([row[0] for row in rows])
-    taken = arcs.take(np.maximum(old, 0))
-    counts = np.where(old < 0, 0, taken.num_words)
-    words = np.concatenate([graph.words_of(i) for i in old if i >= 0] + [np.zeros(0, np.int32)])
-    return DecodingGraph(
-        np.array([row[1] for row in rows], np.int32),
-        np.where(old < 0, graph.num_states - 1, taken.dst).astype(np.int32),
-        np.where(old < 0, -1, taken.label).astype(np.int32),
-        np.where(old < 0, 0.0, taken.score).astype(np.float32),
-        np.cumsum([0, *counts]).astype(np.int32),
-        words.astype(np.int32),
-        graph.token_table,
-        graph.word_table,
-        graph.metadata,
-    )
-
-
 @pytest.mark.k2
 @settings(max_examples=60)
 @given(st.integers(0, 10**6))
@@ -222,7 +172,6 @@ def test_partial_results_against_enumeration(number: int) -> None:
     words = SymbolTable(["<eps>", "A", "B", "C"])
     lg = DecodingGraph.from_arcs(random_arcs(rng), SymbolTable(TOKENS), words, {"kind": "LG"})
     engine = K2Engine(lg, WIDE)
-    from moe_asr.fsa.build import build_hlg
 
     hlg = build_hlg(lg, builder="openfst")
     log_probs = log_probs_of(1, rng.randint(0, 4))
@@ -353,20 +302,6 @@ def test_parts_of_a_graph_on_no_path_change_nothing(kind: str) -> None:
         clean = K2Engine(graph, options).search(log_probs, lengths)
         found = K2Engine(cluttered, options).search(log_probs, lengths)
         assert all(same(a, b) for a, b in zip(clean, found, strict=True))
-
-
-def viterbi(engine: K2Engine, log_probs: torch.Tensor) -> float:
-    """The best score over (T, C), in float64."""
-    graph = engine.graph
-    inner, ends = np.flatnonzero(graph.token >= 0), np.flatnonzero(graph.token == -1)
-    src, dst, token = graph.src[inner], graph.dst[inner], graph.token[inner]
-    best = np.full(graph.num_states, -np.inf)
-    best[0] = 0.0
-    for row in log_probs.double().numpy():
-        reached = best[src] + graph.score[inner] + row[token]
-        best = np.full(graph.num_states, -np.inf)
-        np.maximum.at(best, dst, reached)
-    return float((best[graph.src[ends]] + graph.score[ends]).max())
 
 
 @pytest.mark.k2

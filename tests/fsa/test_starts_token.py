@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from moe_asr.errors import GraphError
@@ -71,6 +71,7 @@ def readings(graph: DecodingGraph, longest: int) -> set[Reading]:
 
 @pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.parametrize("topology", ["standard", "modified"])
+@settings(max_examples=40)
 @given(st.integers(0, 10**6))
 def test_tokens_of_all_paths_of_a_composition(builder: str, topology: str, number: int) -> None:
     lg = graph_of(random_arcs(random.Random(number)))
