@@ -1,10 +1,10 @@
 """How a batch is cut into calls of k2's intersection, none of which hits a limit of k2.
 
-The limits, read off k2's ``intersect_dense_pruned.cu`` (1.23 and 1.24). It numbers by int32: the elements of the
-matrix of scores (a row for every frame and one more for every utterance, a column for every token and one
-more), and the buckets of the hash of active states, of which it makes ``4 * N * max_active``, rounded up to
-a power of two, at once. The key of the hash is (utterance, state of the graph); beyond 2**32 keys the other half
-of its 64 bits, the numbers of a frame's arcs, becomes scarce.
+The limits, as k2's ``intersect_dense_pruned.cu`` tells (1.23 and 1.24): it numbers by int32 the elements of
+the matrix of scores (a row for every frame and one more for every utterance, a column for every token and one
+more), and the buckets of the hash of active states, of which it makes ``4 * N * max_active``, rounded up to a
+power of two, at once. The key of the hash is an utterance and a state of the graph; beyond 2**32 keys the
+other half of its 64 bits, which numbers a frame's arcs, becomes scarce.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class BatchLimits:
     def of(
         cls, num_graph_states: int, num_tokens: int, max_active: int, max_frames: int
     ) -> "BatchLimits":
-        """The limits of k2 for a graph, and the memory of its hash (at most half a GiB, but for one utterance)."""
+        """k2's limits for a graph, and half a GiB for its hash, unless one utterance needs more."""
         utterances = min(_MAX_KEYS // num_graph_states, _MAX_BUCKETS // (4 * max_active))
         return cls(max_frames, max(utterances, 1), num_tokens + 1)
 

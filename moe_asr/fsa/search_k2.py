@@ -34,28 +34,29 @@ _LARGE_SCORE = 2.0**16
 class K2Engine(SearchEngine):
     """k2's pruned intersection on a CPU or GPU; the graph is converted once and kept.
 
-    The pruning is k2's (``intersect_dense_pruned``): in every frame states fall away that are more than a beam
-    below the best. The beam is ``search_beam`` at first, shrinks by a fifth for every frame of more than
-    ``max_active`` states, grows by a quarter for every one of fewer than ``min_active`` (from ``search_beam`` in
-    either case), and else returns to ``search_beam``. In the last five frames it does not shrink, and grows
-    below ``max_active / 2`` states; final arcs are all kept.
+    The pruning is k2's (``intersect_dense_pruned``). Of the arcs that leave a frame's active states, those go
+    on that end less than a beam below the best. The beam starts as ``search_beam`` and is adapted in
+    every frame before it is used. Of more than ``max_active`` states: cut to ``search_beam``, if it was
+    more, and times 0.8. Of fewer than ``min_active``: raised to ``search_beam``, if it was less, and times
+    1.25. Else it moves a fifth of the way to ``search_beam``. In an utterance's last five frames it does not
+    shrink, and grows for fewer than ``max_active / 2`` states; all final arcs are taken.
 
     An utterance's lattice depends on it alone: so do k2's beams, and what k2 leaves to chance, the order of
-    states on a GPU, is put in order. Lattices are pruned once more, in float64, to exactly the arcs whose best
-    path is within ``output_beam`` of the best; k2 keeps a few more.
+    states on a GPU, is put in order. Lattices are pruned once more, in float64, to exactly the arcs whose
+    best path is within ``output_beam`` of the best; k2 keeps a few more.
 
     k2 adds scores up in float32. What is large and common to all paths is taken out before: each frame's
-    best log-probability; and where the best path is still beyond 65536 (in hours of speech that the graph
-    does not fit), the utterance is searched again without that path's scores. The scores in lattices are those
-    that were given, to the bit. An utterance of any length is one search: k2 prunes every 20 frames.
+    best log-probability; and if the best path is still beyond 65536 (after hours of speech that the graph
+    does not fit), the utterance is searched again without that path's scores. The scores in lattices are
+    those that were given, to the bit. An utterance of any length is one search: k2 prunes every 20 frames.
 
     Args:
         graph: an HLG or HT, or an LG or T, which is composed with ``topology`` here.
         options: the beams.
         device: of the search, as torch names it; log-probabilities may be on any.
         topology: for a graph whose topology is implied: ``standard`` or ``modified``.
-        max_frames: of the utterances that are given to k2 at once. On a GPU, where its memory does not suffice,
-            fewer are given.
+        max_frames: of the utterances that k2 is given at once. If they do not fit a GPU's memory, they are
+            given half by half.
 
     Streams need k2 1.24, see `K2Streams`.
 

@@ -1,7 +1,7 @@
 """Streams on k2: its online intersection fed with a varying set of streams.
 
-This file has been run with k2 1.23.4, one chunk an utterance (more chunks lose paths there), and with a stand-in
-for the k2 module that follows the interface of 1.24; it has not been run with k2 1.24 itself.
+It has been run with k2 1.23.4, one chunk an utterance (more chunks lose paths there), and with a stand-in for
+the module that has the interface of k2 1.24; it has not been run with k2 1.24 itself.
 
 Legend: N streams, T frames of a chunk, C tokens.
 """
@@ -50,11 +50,10 @@ class K2Stream:
 class K2Streams:
     """Streams over one graph.
 
-    In k2 every state of the graph is final here, so that it always gives the lattice of all states that are
-    active; the graph's own final arcs are put back afterwards. k2 prunes such a lattice by ``output_beam`` from
-    the best active state, final or not: where the best end is x below that, paths more than
-    ``output_beam - x`` below the best end may be missing. Nor is there, as there is offline, a wider beam
-    in the last five frames.
+    In k2 every state of the graph is final here, so that it always gives the lattice of all active states;
+    the graph's own final arcs are put back afterwards. k2 prunes such a lattice by ``output_beam`` from the
+    best active state, final or not: where the best end is x below that, paths more than ``output_beam - x``
+    below the best end may be missing. Nor is the beam wider in the last five frames, as it is offline.
 
     k2 keeps all frames of a stream, and gives the lattice of all of them with every chunk.
 
@@ -187,7 +186,7 @@ class K2Streams:
 
 
 def _arcs_of(stream: K2Stream) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """The stream's arcs in k2's last lattices: src, dst, place in the graph, score; and the number of states."""
+    """Of the stream's lattice in k2: src, dst, place in the graph, score, and the number of states."""
     shape = stream.fsas.arcs
     state_splits = shape.row_splits(1)[stream.row : stream.row + 2].tolist()
     first, end = (int(shape.row_splits(2)[state]) for state in state_splits)

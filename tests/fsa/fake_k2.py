@@ -1,7 +1,7 @@
 """A stand-in for the k2 module with the online interface of k2 1.24, which notes how it is called.
 
-Its search is exact and prunes nothing. As in k2, final arcs of a stream's lattice are of no arc of the graph: they
-have the attributes' default.
+Its search is exact and prunes nothing. As in k2, final arcs of a stream's lattice are of no arc of the graph:
+they have the attributes' default.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class Fsa:
 
 
 class FsaVec:
-    """Several FSAs, of which each is rows of (src, dst, label, score bits, graph_arc) and a number of states."""
+    """Several FSAs, each rows of (src, dst, label, score bits, graph_arc) and a number of states."""
 
     def __init__(self, fsas: list[tuple[list[list[int]], int]]) -> None:
         states, splits, rows = [0], [0], []

@@ -307,7 +307,7 @@ def test_parts_of_a_graph_on_no_path_change_nothing(kind: str) -> None:
 @pytest.mark.k2
 @pytest.mark.parametrize("hidden", [0.0, 2000.0])
 def test_large_scores_are_as_good_as_small_ones(hidden: float) -> None:
-    """Sums of millions, in float32, would not tell paths apart; ``hidden`` is what is left of each frame's best."""
+    """Sums of millions in float32 would not tell paths apart; ``hidden`` is above what paths can have."""
     lexicon = Lexicon([Pronunciation("X", ("x",)), Pronunciation("XX", ("x", "x"), -0.1)])
     engine = engine_for(lexicon, replace(WIDE, output_beam=0.01))
     log_probs = log_probs_of(1, 3000, scale=0.5) - 10_000.0
@@ -321,7 +321,7 @@ def test_large_scores_are_as_good_as_small_ones(hidden: float) -> None:
 @pytest.mark.k2
 @pytest.mark.slow
 def test_two_hours() -> None:
-    """180,000 frames, one search: the best path is exact, and no part of the lattice is thicker than another."""
+    """180,000 frames, one search: the best path is exact, and the lattice equally thick all along."""
     engine = engine_for(TWO_WORDS, replace(WIDE, output_beam=8.0))
     num_frames = 180_000
     log_probs = log_probs_of(1, num_frames)
