@@ -108,8 +108,8 @@ def test_results_do_not_depend_on_the_batch() -> None:
     garbage = log_probs.clone()
     garbage[torch.arange(90) >= lengths[:, None]] = float("nan")  # padding is never looked at
     order = [4, 0, 5, 7, 3, 2, 6, 1]
-    cut = engine_for(TWO_WORDS, TIGHT, max_frames=60)
-    for other in (engine, cut):
+    cut, whole = (engine_for(TWO_WORDS, TIGHT, max_frames=size) for size in (60, 10_000))
+    for other in (engine, cut, whole):
         shuffled = other.search(garbage[order], lengths[order])
         assert all(same(shuffled[i], together[order[i]]) for i in range(8))
 
@@ -375,7 +375,9 @@ def test_an_utterance_that_k2_cannot_number(monkeypatch: pytest.MonkeyPatch) -> 
 def test_active_states_that_k2_does_not_take(active: tuple[int, int]) -> None:
     """k2 wants min_active < max_active, and makes its hash for the latter."""
     options = SearchOptions(min_active=active[0], max_active=active[1])
-    (lattice,) = engine_for(TWO_WORDS, options).search(log_probs_of(1, 9), torch.tensor([9]))
+    engine = engine_for(TWO_WORDS, options)
+    assert engine._beams["max_active_states"] < 1000
+    (lattice,) = engine.search(log_probs_of(1, 9), torch.tensor([9]))
     assert not lattice.is_empty
 
 
