@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes references, hypotheses, alignments and results.json for each mode and method."""
     import torch
 
+    from moe_asr.cli.method_options import parse_options
     from moe_asr.data.manifests import read_cuts
     from moe_asr.data.validation import transcript_of
     from moe_asr.decode.lattice_archive import keep_lattices
@@ -84,23 +85,3 @@ def run(args: argparse.Namespace) -> int:
     print(format_table(results))
     print(f"written: {args.output / 'results.json'}")
     return 0
-
-
-def parse_options(settings: list[str], methods: list[str]) -> dict[str, dict[str, Any]]:
-    """``METHOD.NAME=VALUE`` settings as options by method; `ConfigError` on any other form."""
-    import yaml
-
-    options: dict[str, dict[str, Any]] = {name: {} for name in methods}
-    for setting in settings:
-        target, equals, value = setting.partition("=")
-        method, dot, name = target.partition(".")
-        if not (equals and dot and name) or method not in options:
-            raise ConfigError(
-                f"--option {setting}: expected METHOD.NAME=VALUE with METHOD one of "
-                f"{', '.join(methods)}"
-            )
-        try:
-            options[method][name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--option {setting}: {value!r} is not a YAML value") from error
-    return options
