@@ -8,10 +8,8 @@ import numpy as np
 import torch
 
 from benchmarks.search_engines import Decoded, Engine, Setting, WordLattice, missing_module
-from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_module import arrays_of_k2, import_k2
-from moe_asr.fsa.search_k2 import K2Search, one_best
 
 BATCH_SIZES = (1, 4, 8)
 
@@ -22,7 +20,9 @@ class K2Lattices(Engine):
     name = "k2"
 
     def __init__(self) -> None:
-        self._search: K2Search | None = None
+        self._graph: DecodingGraph | None = None
+        self._graphs: Any = None  # in k2
+        self._beams: Setting = {}
         self._batch_size = 1
 
     @classmethod
@@ -48,11 +48,16 @@ class K2Lattices(Engine):
         return {"batch_size": min(seconds, key=lambda size: seconds[size])}
 
     def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
-        beams = {name: value for name, value in setting.items() if name != "batch_size"}
+        k2 = import_k2()
         self._batch_size = setting.get("batch_size", 1)
-        if self._search is None or self._search.graph is not graph:
-            self._search = K2Search(graph, SearchOptions(**beams))
-        self._search.options = SearchOptions(**beams)  # the converted graph stays
+        self._beams = {
+            "search_beam": setting["search_beam"],
+            "output_beam": setting["output_beam"],
+            "min_active_states": setting["min_active"],
+            "max_active_states": setting["max_active"],
+        }
+        if self._graph is not graph:  # the converted graph stays
+            self._graph, self._graphs = graph, k2.create_fsa_vec([k2.arc_sort(graph.to_k2())])
 
     def load(self, log_probs: Sequence[np.ndarray]) -> Any:
         """Batches of (indices, (N, T, C) tensor, (N,) lengths), the longest first."""
@@ -66,20 +71,27 @@ class K2Lattices(Engine):
         return batches
 
     def search(self, loaded: Any) -> list[Any]:
-        assert self._search is not None
-        return [
-            (indices, self._search.intersect(rows, lengths)) for indices, rows, lengths in loaded
-        ]
+        k2 = import_k2()
+        found = []
+        for indices, rows, lengths in loaded:
+            places = torch.arange(len(indices))
+            segments = torch.stack([places, torch.zeros_like(places), lengths], dim=1)
+            dense = k2.DenseFsaVec(rows, segments.to(torch.int32))
+            found.append((indices, k2.intersect_dense_pruned(self._graphs, dense, **self._beams)))
+        return found
 
     def results(self, found: list[Any]) -> list[Decoded]:
         decoded: dict[int, Decoded] = {}
         for indices, lattices in found:
-            for row, (index, path) in enumerate(zip(indices, one_best(lattices), strict=True)):
-                if path is None:
+            paths = import_k2().shortest_path(lattices, use_double_scores=True)
+            for row, index in enumerate(indices):
+                path = paths[row]
+                if path.num_arcs == 0:
                     decoded[index] = Decoded([], None, word_lattice_of_k2(None))
                     continue
-                lattice = word_lattice_of_k2(lattices[row])
-                decoded[index] = Decoded(list(path.words), path.score, lattice)
+                words = arrays_of_k2(path)[5].tolist()
+                score = float(path.scores.double().sum())
+                decoded[index] = Decoded(words, score, word_lattice_of_k2(lattices[row]))
         return [decoded[index] for index in range(len(decoded))]
 
 

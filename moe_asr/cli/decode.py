@@ -39,14 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--lattices", action="store_true", help="keep them: DIR/MODE/lattices_METHOD.safetensors"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes references, hypotheses, alignments and results.json for each mode and method."""
     import torch
 
+    from moe_asr.cli.method_options import parse_options
     from moe_asr.data.manifests import read_cuts
     from moe_asr.data.validation import transcript_of
+    from moe_asr.decode.lattice_archive import keep_lattices
     from moe_asr.decode.registry import DecodingResources, make_method
     from moe_asr.decode.runner import DecodingMode, decode_cuts
     from moe_asr.evaluate.report import evaluate_run, format_table
@@ -70,31 +75,13 @@ def run(args: argparse.Namespace) -> int:
     methods = [make_method(name, resources, options[name]) for name in names]
     results: dict[str, dict[str, Any]] = {}
     for mode in modes:
-        decoded = decode_cuts(loaded, cuts, methods, mode, args.streaming, args.max_batch_seconds)
-        results[mode.name] = evaluate_run(
-            decoded, references, args.output / mode.name, loaded.tokenizer, args.unit
-        )
+        folder = args.output / mode.name
+        with keep_lattices(methods, folder if args.lattices else None, {"mode": mode.name}):
+            decoded = decode_cuts(
+                loaded, cuts, methods, mode, args.streaming, args.max_batch_seconds
+            )
+        results[mode.name] = evaluate_run(decoded, references, folder, loaded.tokenizer, args.unit)
     write_json(args.output / "results.json", results)
     print(format_table(results))
     print(f"written: {args.output / 'results.json'}")
     return 0
-
-
-def parse_options(settings: list[str], methods: list[str]) -> dict[str, dict[str, Any]]:
-    """``METHOD.NAME=VALUE`` settings as options by method; `ConfigError` on any other form."""
-    import yaml
-
-    options: dict[str, dict[str, Any]] = {name: {} for name in methods}
-    for setting in settings:
-        target, equals, value = setting.partition("=")
-        method, dot, name = target.partition(".")
-        if not (equals and dot and name) or method not in options:
-            raise ConfigError(
-                f"--option {setting}: expected METHOD.NAME=VALUE with METHOD one of "
-                f"{', '.join(methods)}"
-            )
-        try:
-            options[method][name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--option {setting}: {value!r} is not a YAML value") from error
-    return options

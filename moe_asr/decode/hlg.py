@@ -1,39 +1,87 @@
-"""One-best decoding on an HLG, searched by k2."""
+"""One-best decoding on a graph: the words of the best path through the lattice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from moe_asr.decode.greedy import collapse
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, Hypothesis, register
 from moe_asr.errors import ConfigError
 from moe_asr.fsa.engine import SearchOptions
-from moe_asr.fsa.search_k2 import BestPath, K2Search, one_best
+from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.topology import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.lattice_scores import LatticePath
+
+
+@dataclass(frozen=True)
+class OneBestOptions(SearchOptions):
+    """How the graph is searched.
+
+    Attributes:
+        engine: one of `ENGINES`; ``auto`` is native on a CPU, and k2 on a GPU.
+        topology: of an LG or T: ``standard`` or ``modified``. An HLG or HT has its own.
+        partial: where no path ends as the graph wants it, take the best one that stands anywhere, instead
+            of giving no words.
+    """
+
+    engine: str = AUTO
+    topology: str = "standard"
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, choices in (("engine", ENGINES), ("topology", TOPOLOGIES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}"
+                )
 
 
 @register("one_best")
 class OneBest(DecodingMethod):
     """The words of the best path through the lattice; on a graph of tokens, the words that they spell.
 
+    Attributes:
+        lattice_sink: is called with the name and the lattice of every utterance, if it is set.
+
     Raises:
-        ConfigError: if there is no graph.
-        GraphError: if the graph is not an HLG or HT over the tokenizer's tokens.
-        MissingDependencyError: if there is no k2.
+        ConfigError: if there is no graph, or the engine does not run on the device.
+        GraphError: if the graph is not over the tokenizer's tokens, or the engine cannot search it.
+        MissingDependencyError: if the engine needs k2, and there is none.
     """
 
-    options_type = SearchOptions
+    options_type = OneBestOptions
+    options: OneBestOptions
 
-    def __init__(self, resources: DecodingResources, options: SearchOptions) -> None:
+    def __init__(self, resources: DecodingResources, options: OneBestOptions) -> None:
         super().__init__(resources, options)
         if resources.graph is None:
             raise ConfigError("one_best searches a graph: none was given")
         resources.graph.check_tokens(resources.tokenizer.tokens)
-        self._search = K2Search(resources.graph, options, resources.device)
+        beams = {field.name: getattr(options, field.name) for field in fields(SearchOptions)}
+        self._engine = make_engine(
+            options.engine,
+            resources.graph,
+            SearchOptions(**beams),
+            resources.device,
+            options.topology,
+        )
+        self.lattice_sink: Callable[[str, Lattice], None] | None = None
+
+    @property
+    def graph(self) -> DecodingGraph:
+        """What is searched; lattices are over its tokens and words."""
+        return self._engine.graph
 
     @property
     def unit(self) -> str:
         """Words; on a graph of tokens, what those spell."""
-        return "word" if self._search.graph.kind == "HLG" else self.token_unit
+        return "word" if self._has_words else self.token_unit
 
     def decode(
         self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
@@ -41,21 +89,28 @@ class OneBest(DecodingMethod):
         """See `DecodingMethod.decode`; an utterance without a path has no words and no score.
 
         Raises:
-            DataError: naming the utterance that has no frames, or NaN or +inf in them.
+            DataError: naming the utterance that has NaN or +inf in its frames.
         """
-        lattice = self._search.intersect(log_probs, lengths, utterance_ids)
+        from moe_asr.fsa.lattice_scores import best_path  # imports numba
+
+        lattices = self._engine.search(log_probs, lengths, utterance_ids, self.options.partial)
         hypotheses = []
-        for name, path in zip(utterance_ids, one_best(lattice), strict=True):
+        for name, lattice in zip(utterance_ids, lattices, strict=True):
+            if self.lattice_sink is not None:
+                self.lattice_sink(name, lattice)
+            path = best_path(lattice)
             if path is None:
                 hypotheses.append(Hypothesis(name, "", (), None, ()))
                 continue
             words = self._words(path)
-            tokens = collapse(path.tokens)
-            hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, tokens))
+            hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, path.tokens))
         return hypotheses
 
-    def _words(self, path: BestPath) -> tuple[str, ...]:
-        graph = self._search.graph
-        if graph.kind == "HLG":
-            return tuple(graph.word_symbols(path.words))
-        return tuple(self.resources.tokenizer.decode(path.words).split())
+    @property
+    def _has_words(self) -> bool:
+        return self.graph.kind in ("HLG", "LG")
+
+    def _words(self, path: "LatticePath") -> tuple[str, ...]:
+        if self._has_words:
+            return tuple(self.graph.word_symbols(path.words))
+        return tuple(self.resources.tokenizer.decode(list(path.words)).split())

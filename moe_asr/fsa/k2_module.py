@@ -1,6 +1,8 @@
 """k2, imported where it is needed and only there; FSAs as arrays and back."""
 
 import importlib
+import importlib.metadata
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,13 @@ def import_k2() -> Any:
             "for Python 3.10 and torch 1.13.1); for newer torch, take the k2 wheel built for "
             "exactly that torch version, see https://k2-fsa.github.io/k2/installation/"
         ) from error
+
+
+def k2_version() -> tuple[int, ...]:
+    """The numbers of k2's version, (1, 23, 4) for instance; `MissingDependencyError` if it is absent."""
+    import_k2()
+    text = importlib.metadata.version("k2")
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def arrays_of_k2(fsa: Any) -> tuple[np.ndarray, ...]:

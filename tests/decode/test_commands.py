@@ -9,6 +9,7 @@ import pytest
 from moe_asr.cli.main import main
 from moe_asr.evaluate.wer import read_transcripts, score
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice_file import LatticeArchive
 from moe_asr.model.config import preset
 from moe_asr.model.directory import save_model_dir
 from moe_asr.model.u2 import U2MoeModel
@@ -91,7 +92,6 @@ def test_build_hlg_of_words_whose_pronunciations_have_probabilities(tmp_path: Pa
     assert (tmp_path / "HLG.safetensors").is_file()
 
 
-@pytest.mark.k2
 def test_build_hlg_then_decode_with_it(
     workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,11 +117,15 @@ def test_build_hlg_then_decode_with_it(
     command = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
     command += ["--method", "ctc_greedy", "--method", "one_best", "--streaming", "--mode", "chunk4"]
     command += ["--graph", str(graph_dir / "HLG.safetensors"), "--output", str(output)]
-    assert main([*command, "--option", "one_best.search_beam=15"]) == 0
+    assert main([*command, "--option", "one_best.search_beam=15", "--lattices"]) == 0
     results = json.loads((output / "results.json").read_text())
     assert list(results["chunk4"]) == ["ctc_greedy", "one_best"]
     words = " ".join(read_transcripts(output / "chunk4" / "hyp_one_best.txt").values()).split()
     assert set(words) <= {"one", "two"}
+    archive = LatticeArchive(output / "chunk4" / "lattices_one_best.safetensors")
+    assert set(archive.names) == set(TEXTS_BY_ID) and archive.word_table == graph.word_table
+    assert archive.metadata["mode"] == "chunk4"
+    assert archive.metadata["options"]["search_beam"] == 15.0
 
 
 def test_errors_are_one_line_and_name_the_culprit(
@@ -138,6 +142,7 @@ def test_errors_are_one_line_and_name_the_culprit(
         ([*decode, "--option", "one_best.search_beam=3"], "--option one_best.search_beam=3"),
         ([*decode, "--option", "ctc_greedy.beam=3"], "unknown key 'beam'"),
         ([*decode, "--method", "one_best"], "one_best searches a graph"),
+        ([*decode, "--lattices"], "lattices cannot be kept: ctc_greedy makes none"),
         ([*build, "--words", "one,three"], "word 'three' cannot be spelled"),
         ([*build, "--lexicon", str(tmp_path / "bad.txt")], "bad.txt:2: word 'one'"),
     ):

@@ -1,13 +1,16 @@
 """The registry, greedy decoding, and one-best on an HLG."""
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from moe_asr.decode.greedy import CtcGreedy, collapse
+from moe_asr.decode.lattice_archive import keep_lattices
 from moe_asr.decode.registry import (
+    DecodingMethod,
     DecodingResources,
     available_methods,
     get_method,
@@ -15,10 +18,14 @@ from moe_asr.decode.registry import (
     register,
 )
 from moe_asr.errors import ConfigError, DataError, GraphError
-from moe_asr.fsa.build import build_graphs, build_hlg
+from moe_asr.fsa.build import BuiltGraphs, build_graphs, build_hlg
+from moe_asr.fsa.engine import SearchOptions
+from moe_asr.fsa.engines import make_engine
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice_file import LatticeArchive
+from moe_asr.fsa.lattice_scores import best_path
 from moe_asr.fsa.token_graph import token_graph
 from moe_asr.text.lexicon import Lexicon, Pronunciation, lexicon_from_tokenizer
 from moe_asr.text.phone import PhoneTokenizer
@@ -27,12 +34,21 @@ from moe_asr.text.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer.from_texts(["ab ba"])  # ids 3 a, 4 b, 5 the separator
 RESOURCES = DecodingResources(TOKENIZER)
+ENGINES = ["native", pytest.param("k2", marks=pytest.mark.k2)]
+
+
+def built(words: list[str], topology: str = "standard") -> BuiltGraphs:
+    lexicon = lexicon_from_tokenizer(words, TOKENIZER)
+    g = word_loop(lexicon.words).to_fst(lexicon.word_table())
+    return build_graphs(lexicon, g, TOKENIZER.tokens, topology)
 
 
 def hlg(words: list[str]) -> DecodingGraph:
-    lexicon = lexicon_from_tokenizer(words, TOKENIZER)
-    g = word_loop(lexicon.words).to_fst(lexicon.word_table())
-    return build_graphs(lexicon, g, TOKENIZER.tokens).hlg
+    return built(words).hlg
+
+
+def one_best(graph: DecodingGraph, **options: Any) -> DecodingMethod:
+    return make_method("one_best", DecodingResources(TOKENIZER, graph), options)
 
 
 def peaky(*rows: list[int], confidence: float = 0.9) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,6 +83,10 @@ def test_options_are_checked() -> None:
         make_method("one_best", RESOURCES, {"search_bean": 3})
     with pytest.raises(ConfigError, match="beams must be positive"):
         make_method("one_best", RESOURCES, {"search_beam": -1})
+    with pytest.raises(ConfigError, match="engine must be one of auto, k2, native, found 'kaldi'"):
+        make_method("one_best", RESOURCES, {"engine": "kaldi"})
+    with pytest.raises(ConfigError, match="topology must be one of standard, modified"):
+        make_method("one_best", RESOURCES, {"topology": "hmm"})
     with pytest.raises(ConfigError, match="unknown key 'beam'"):
         make_method("ctc_greedy", RESOURCES, {"beam": 3})
 
@@ -109,9 +129,9 @@ def test_greedy_refuses_what_is_no_log_prob() -> None:
         method.decode(*peaky([3], [4]), ["u"])
 
 
-@pytest.mark.k2
-def test_one_best_speaks_in_words_of_its_graph() -> None:
-    method = make_method("one_best", DecodingResources(TOKENIZER, hlg(["ab", "ba"])))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_best_speaks_in_words_of_its_graph(engine: str) -> None:
+    method = one_best(hlg(["ab", "ba"]), engine=engine)
     log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0], [3, 0, 3, 4])
     found = method.decode(log_probs, lengths, ["u", "v", "w"])
     assert [hypothesis.text for hypothesis in found] == ["ab ba", "", "ab"]
@@ -122,37 +142,41 @@ def test_one_best_speaks_in_words_of_its_graph() -> None:
     assert found[2].tokens[-2:] == (3, 4)  # "aab" is no word: a frame is heard otherwise
 
 
-@pytest.mark.k2
-def test_one_best_without_a_path() -> None:
-    method = make_method("one_best", DecodingResources(TOKENIZER, hlg(["ab"])))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_best_without_a_path(engine: str) -> None:
+    method = one_best(hlg(["ab"]), engine=engine)
     log_probs, lengths = peaky([3, 3, 3], [3, 4, 0])
     log_probs[0, :, :3] = log_probs[0, :, 4:] = -float("inf")
     found = method.decode(log_probs, lengths, ["nothing", "something"])
     assert (found[0].text, found[0].words, found[0].score, found[0].tokens) == ("", (), None, ())
     assert found[1].text == "ab"
+    standing = one_best(hlg(["ab"]), engine=engine, partial=True)
+    partial = standing.decode(log_probs, lengths, ["nothing", "something"])
+    assert partial[0].tokens == (3,) and partial[0].score is not None
+    assert partial[1] == found[1]
 
 
-@pytest.mark.k2
-def test_one_best_on_a_graph_of_tokens() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_best_on_a_graph_of_tokens(engine: str) -> None:
     """A bigram of tokens that has no b after a: ``ab`` is not heard where the frames say it."""
     separator = 5
     arcs = [(0, 1, 3, 3, -0.5), (0, 2, 4, 4, -1.0), (1, 0, separator, separator, -0.25)]
     arcs += [(2, 1, 3, 3, -0.25), (2, 0, separator, separator, -2.0), (1, 1, 3, 3, -3.0)]
     graph = build_hlg(token_graph(Fst.from_list(arcs, {1: -0.1, 2: -0.1}), TOKENIZER.tokens))
-    method = make_method("one_best", DecodingResources(TOKENIZER, graph))
+    method = one_best(graph, engine=engine)
     log_probs, lengths = peaky([4, 4, 3, 5, 3], [3, 4, 0, 0], confidence=0.999)
     found = method.decode(log_probs, lengths, ["ba a", "ab"])
     assert (found[0].text, found[0].words, found[0].tokens) == ("ba a", ("ba", "a"), (4, 3, 5, 3))
     assert found[1].text in ("a", "b")
 
 
-@pytest.mark.k2
-def test_a_graph_of_phones_is_scored_by_phones() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_graph_of_phones_is_scored_by_phones(engine: str) -> None:
     lexicon = Lexicon([Pronunciation("ab", ("x", "y", "z"))])
     tokenizer = PhoneTokenizer.from_lexicon(lexicon)
     phones = Fst.from_list([(0, 0, 3, 3, -0.5), (0, 0, 4, 4, -1.0)], {0: -0.1})
     graph = build_hlg(token_graph(phones, tokenizer.tokens))
-    method = make_method("one_best", DecodingResources(tokenizer, graph))
+    method = make_method("one_best", DecodingResources(tokenizer, graph), {"engine": engine})
     log_probs, lengths = peaky([3, 4], [0, 0])
     assert method.unit == "phone"
     assert method.decode(log_probs, lengths, ["xy", "none"])[0].text == "x y"
@@ -162,8 +186,7 @@ def test_a_graph_of_phones_is_scored_by_phones() -> None:
     assert make_method("one_best", DecodingResources(TOKENIZER, hlg(["ab"]))).unit == "word"
 
 
-@pytest.mark.k2
-def test_one_best_needs_a_graph_that_fits(requires_k2: Any) -> None:
+def test_one_best_needs_a_graph_that_fits() -> None:
     with pytest.raises(ConfigError, match="one_best searches a graph"):
         make_method("one_best", RESOURCES)
     other = CharTokenizer.from_texts(["abc"])
@@ -173,3 +196,80 @@ def test_one_best_needs_a_graph_that_fits(requires_k2: Any) -> None:
         make_method("one_best", DecodingResources(other, graph))
     with pytest.raises(GraphError, match="built for 6 tokens"):
         make_method("one_best", DecodingResources(CharTokenizer.from_texts(["abcd"]), graph))
+
+
+@pytest.mark.parametrize("topology", ["standard", "modified"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_best_on_a_graph_whose_topology_is_implied(engine: str, topology: str) -> None:
+    graphs = built(["ab", "ba", "aa"], topology)
+    methods = [
+        one_best(graph, engine=engine, topology=topology) for graph in (graphs.lg, graphs.hlg)
+    ]
+    log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0], [3, 3])
+    found, expected = (method.decode(log_probs, lengths, ["u", "v", "w"]) for method in methods)
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        if one.utterance_id != "w" or topology == "modified":  # else "ab" is as good as "ba"
+            assert replace(one, score=None) == replace(other, score=None)
+    assert found[0].words == ("ab", "ba") and methods[0].unit == "word"
+    assert (found[2].words == ("aa",)) == (topology == "modified")  # no blank is needed between
+
+
+@pytest.mark.k2
+def test_both_engines_find_the_same() -> None:
+    torch.manual_seed(5)
+    log_probs = torch.randn(4, 30, TOKENIZER.vocab_size).log_softmax(-1)
+    lengths = torch.tensor([30, 12, 1, 25])
+    k2, native = (
+        one_best(hlg(["ab", "ba", "b"]), engine=engine).decode(log_probs, lengths, list("abcd"))
+        for engine in ("k2", "native")
+    )
+    for one, other in zip(k2, native, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert (one.words, one.tokens) == (other.words, other.tokens)
+
+
+def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``auto`` is native on a CPU; on a GPU it asks for k2, and the native engine is refused."""
+    graph = hlg(["ab"])
+    assert type(make_engine("auto", graph)).__name__ == "NativeEngine"
+    assert type(make_engine("native", graph, device="cpu:0")).__name__ == "NativeEngine"
+    asked = []
+    monkeypatch.setattr("moe_asr.fsa.search_k2.K2Engine", lambda *given: asked.append(given))
+    beams = SearchOptions(search_beam=3.0)
+    make_engine("auto", graph, beams, "cuda:1", "modified")
+    assert asked == [(graph, beams, "cuda:1", "modified")]
+    with pytest.raises(ConfigError, match="native engine searches on a CPU, not on cuda"):
+        make_engine("native", graph, device="cuda")
+    with pytest.raises(ConfigError, match="unknown search engine 'kaldi', expected one of auto"):
+        make_engine("kaldi", graph)
+    native = make_engine("native", graph, beams, topology="modified")
+    assert (native.options.search_beam, native.options.topology) == (3.0, "modified")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lattices_are_kept(engine: str, tmp_path: Path) -> None:
+    method = one_best(hlg(["ab", "ba"]), engine=engine, search_beam=9.0)
+    greedy = make_method("ctc_greedy", RESOURCES)
+    log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [4, 4], [0])
+    log_probs[1, :, :4] = log_probs[1, :, 5:] = -float("inf")
+    with keep_lattices([greedy, method], tmp_path, {"mode": "full"}) as files:
+        found = method.decode(log_probs, lengths, ["u", "none", "v"])
+    method.decode(log_probs, lengths, ["u", "none", "v"])  # kept no more
+    assert files == [tmp_path / "lattices_one_best.safetensors"]
+    archive = LatticeArchive(files[0])
+    assert archive.names == ("u", "none", "v")
+    assert archive.token_table == TOKENIZER.tokens
+    assert archive.metadata["mode"] == "full" and archive.metadata["method"] == "one_best"
+    assert archive.metadata["options"]["search_beam"] == 9.0
+    assert archive.read("none").is_empty
+    path = best_path(archive.read("u"))
+    assert path is not None and path.tokens == found[0].tokens and path.score == found[0].score
+    with pytest.raises(RuntimeError, match="stop"), keep_lattices([method], tmp_path / "other"):
+        raise RuntimeError("stop")
+    assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
+    with pytest.raises(ConfigError, match="cannot be kept: ctc_greedy makes none"):
+        with keep_lattices([greedy], tmp_path):
+            pass
+    with keep_lattices([greedy], None) as files:
+        assert files == []

@@ -155,7 +155,7 @@ def test_tokens_are_those_of_the_graph(number: int, topology: str) -> None:
 @settings(max_examples=150)
 @given(st.integers(0, 10**9), TOPOLOGIES)
 def test_best_score_and_words_of_k2(number: int, topology: str) -> None:
-    from moe_asr.fsa.search_k2 import K2Search
+    from moe_asr.fsa.search_k2 import K2Engine
 
     rng, graph, log_probs = random_case(number, longest=5)
     graph = connected(graph)
@@ -169,9 +169,9 @@ def test_best_score_and_words_of_k2(number: int, topology: str) -> None:
     native = run(graph, log_probs, options)
     lengths = torch.tensor([len(log_probs)])
     k2_options = SearchOptions(search_beam=100.0, output_beam=beam, min_active=0, max_active=10**6)
-    fsa = K2Search(hlg, k2_options).intersect(log_probs[None], lengths)[0]
+    (lattice,) = K2Engine(hlg, k2_options).search(log_probs[None], lengths)
     mine = best_by_words((words_of(labels), a + g) for labels, a, g in paths(native))
-    theirs = best_by_words(k2_paths(fsa))
+    theirs = best_by_words((words_of(labels), a + g) for labels, a, g in paths(lattice))
     assert bool(mine) == bool(theirs)
     if mine:
         best = max(mine.values())
@@ -191,24 +191,6 @@ def best_by_words(scored: object) -> dict[tuple[int, ...], float]:
     for words, score in scored:  # type: ignore[attr-defined]
         best[words] = max(best.get(words, -np.inf), score)
     return best
-
-
-def k2_paths(fsa: object) -> list[tuple[tuple[int, ...], float]]:
-    arcs = fsa.arcs.values()[:, :3].tolist()  # type: ignore[attr-defined]
-    scores, words = fsa.scores.tolist(), fsa.aux_labels.tolist()  # type: ignore[attr-defined]
-    final = max((dst for _, dst, _ in arcs), default=0)
-    found = []
-
-    def follow(state: int, so_far: tuple[int, ...], score: float) -> None:
-        if state == final:
-            found.append((so_far, score))
-        for (src, dst, _), gain, more in zip(arcs, scores, words, strict=True):
-            if src == state:
-                follow(dst, so_far + tuple(w for w in more if w > 0), score + gain)
-
-    if arcs:
-        follow(0, (), 0.0)
-    return found
 
 
 def test_the_bits_do_not_depend_on_memory_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,52 @@
+"""Keeping the lattices of a decoding run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from moe_asr.config import to_dict
+from moe_asr.decode.hlg import OneBest
+from moe_asr.decode.registry import DecodingMethod
+from moe_asr.errors import ConfigError
+from moe_asr.files import PathLike
+from moe_asr.fsa.lattice_file import LatticeWriter
+
+
+@contextmanager
+def keep_lattices(
+    methods: Sequence[DecodingMethod],
+    directory: PathLike | None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Iterator[list[Path]]:
+    """While the block runs, what methods find goes to ``directory/lattices_METHOD.safetensors``.
+
+    The files appear when the block ends without an exception; `LatticeArchive` reads them.
+
+    Args:
+        methods: those that make lattices are taken; the others are passed over.
+        directory: where the files go; None keeps nothing.
+        metadata: plain JSON values for the files, beside the method's name and options.
+
+    Yields:
+        The files.
+
+    Raises:
+        ConfigError: if none of the methods makes lattices.
+    """
+    with ExitStack() as stack:
+        files = []
+        for method in methods if directory is not None else ():
+            if not isinstance(method, OneBest):
+                continue
+            path = Path(directory) / f"lattices_{method.name}.safetensors"  # type: ignore[arg-type]
+            about = {**(metadata or {}), "method": method.name, "options": to_dict(method.options)}
+            graph = method.graph
+            writer = LatticeWriter(path, graph.token_table, graph.word_table, about)
+            method.lattice_sink = stack.enter_context(writer).write
+            stack.callback(setattr, method, "lattice_sink", None)
+            files.append(path)
+        if directory is not None and not files:
+            names = ", ".join(method.name for method in methods)
+            raise ConfigError(f"lattices cannot be kept: {names} makes none")
+        yield files
