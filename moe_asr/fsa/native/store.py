@@ -17,7 +17,7 @@ def _empty(dtypes: tuple[type, ...], size: int, row: int = 0) -> Arrays:
     Large arrays begin at the start of a page: the same place of a dozen columns, which the kernels go through
     together, would fall into one set of the processor's first cache, and half of it out again.
     """
-    columns = []
+    columns: list[np.ndarray] = []
     for number, dtype in enumerate(dtypes):
         shift = 80 * ((5 * row + number) % 12)  # five cache lines of four bytes each
         columns.append(np.empty(size + shift, dtype)[shift:])
