@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moe_asr.fsa.native.compiling import CompileReport, warm_up
     from moe_asr.fsa.native.engine import NativeEngine
     from moe_asr.fsa.native.options import NativeSearchOptions
     from moe_asr.fsa.native.partial import PartialResult
     from moe_asr.fsa.native.stream import NativeStream
-    from moe_asr.fsa.native.compiling import CompileReport, warm_up
 
 __all__ = [
     "CompileReport",

@@ -15,6 +15,7 @@ from moe_asr.fsa.engine import SearchEngine, SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.native import layout
+from moe_asr.fsa.native.compiling import warm_up
 from moe_asr.fsa.native.layout import EXPLICIT
 from moe_asr.fsa.native.options import NativeSearchOptions
 from moe_asr.fsa.native.partial import PartialResult, partial_result
@@ -22,7 +23,6 @@ from moe_asr.fsa.native.pieces import end_of_piece, final_arcs, join_pieces, tai
 from moe_asr.fsa.native.search_graph import compile_graph
 from moe_asr.fsa.native.store import Workspace
 from moe_asr.fsa.native.stream import NativeStream
-from moe_asr.fsa.native.compiling import warm_up
 from moe_asr.fsa.starts_token import starts_token
 
 T = TypeVar("T")
