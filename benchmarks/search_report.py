@@ -129,7 +129,10 @@ def comparisons(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """The JSON object; a speed-up is None where the peer, or a native setting no worse, is missing."""
+    """The JSON object; a speed-up is None where the peer, or a native setting no worse, is missing.
+
+    Those called ``exact`` are of native settings without accelerations.
+    """
     result: dict[str, Any] = {"results": [row.json() for row in rows]}
     for name, peer in (("k2", k2_reference(rows)), ("faster", faster_reference(rows))):
         ours = fastest_no_worse(rows, peer) if peer is not None else None
@@ -137,5 +140,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         result[f"speedup_vs_{name}"] = round(peer.rtf / ours.rtf, 2) if known else None
         result[f"{name}_settings"] = peer.job.setting if peer is not None else None
         result[f"native_settings_vs_{name}"] = ours.job.setting if ours is not None else None
+        plain = [row for row in rows if "blank_skip" not in row.job.setting]
+        exact = fastest_no_worse(plain, peer) if peer is not None else None
+        known = peer is not None and exact is not None
+        result[f"speedup_vs_{name}_exact"] = round(peer.rtf / exact.rtf, 2) if known else None
     result["comparisons"] = comparisons(rows)
     return result
