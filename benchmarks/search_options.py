@@ -1,9 +1,9 @@
-"""What each acceleration of the native search costs and brings: WER, oracle WER and speed against exact search.
+"""What each acceleration of the native search costs and brings: WER, oracle WER, speed.
 
     python -m benchmarks.search_options [--utterances 100] [--beam 16] [--peakiness 1.0] [--cache DIR]
 
-Graph and posteriors are those of ``benchmarks.lattice_search``. All settings take turns on one thread; times are
-the least of the rounds. Last line: one JSON object
+Graph and posteriors are those of ``benchmarks.lattice_search``. All settings take turns on one thread; times
+are the least of the rounds. Last line: one JSON object
 ``{"results": [{"name", "options", "wer", "oracle_wer", "rtf", "speedup", "active_per_frame"}]}``.
 """
 

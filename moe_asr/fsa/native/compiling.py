@@ -37,8 +37,8 @@ def warm_up() -> CompileReport:
     What is compiled stays in ``__pycache__``, or where NUMBA_CACHE_DIR says.
     """
     since = time.perf_counter()
-    no_arcs = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    graph = (np.array([[0, 0, 0, 0]], np.int32), np.full(1, -np.inf, np.float32), *no_arcs)
+    no_arcs = np.zeros(0, np.uint32), np.zeros(0, np.uint32), np.zeros(0, np.float32)
+    graph = (np.array([[0, 0, 0, 0]], np.uint32), np.full(1, -np.inf, np.float32), *no_arcs)
     store, workspace = Store((0, 0, 0, -np.inf, 0.0)), Workspace(1, 1, 0)
     limits = np.ones(layout.NUM_LIMITS, np.float64)
     rows, frames = np.zeros((2, 1), np.float32), np.arange(1, 3)

@@ -32,6 +32,7 @@ BUCKETS_A_NAT = np.float32(8.0)
 # counts of a stream
 NUM_STEPS, MERGED_STEP, STATUS, TOTAL_STEPS, ARCS_EXPANDED, STATES_ACTIVE, FORCED_MERGES = range(7)
 NUM_COUNTS = 7
+NOWHERE = 2**32 - 1  # the place of a candidate that is dropped
 # limits of a search
 (
     SEARCH_BEAM,

@@ -20,8 +20,8 @@ class SearchGraph:
 
     Attributes:
         topology: EXPLICIT, STANDARD or MODIFIED.
-        records: (Q, 4) int32: first arc and end of arcs, label of the last frame (-1 where it is of no
-            interest), state of blank.
+        records: (Q, 4) uint32: first arc and end of arcs, label of the last frame (2**32 - 1 where it is of
+            no interest), state of blank.
         best_arc: (Q,) float32, the best score of an arc, -inf if there is none.
         token, target, score: (A,), sorted by token within a state; scores are scaled.
         origin: (A,) int32, the graph's arc.
@@ -120,10 +120,10 @@ def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> Se
         records = np.stack([begin, end, minus, minus], axis=1)
     return SearchGraph(
         topology=kind,
-        records=np.ascontiguousarray(records, np.int32),
+        records=np.ascontiguousarray(records).astype(np.uint32),
         best_arc=best,
-        token=graph.token[inner],
-        target=target.astype(np.int32),
+        token=graph.token[inner].astype(np.uint32),
+        target=target.astype(np.uint32),
         score=score[inner],
         origin=inner,
         final_begin=final_begin.astype(np.int32),

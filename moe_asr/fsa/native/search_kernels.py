@@ -17,6 +17,7 @@ from moe_asr.fsa.native.layout import (
     MIN_ACTIVE,
     MODIFIED,
     NO_PATH,
+    NOWHERE,
     NUM_BUCKETS,
     NUM_STEPS,
     OUTPUT_BEAM,
@@ -39,8 +40,9 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
         log_probs: (R, C) float32, contiguous.
         frames: (R,) int64, the frames read when the row has been read.
         topology: EXPLICIT, STANDARD or MODIFIED.
-        graph: records (Q, 4) int32 (first arc, end of arcs, last label, blank state), best arc score (Q,)
-            float32, arcs sorted by token within a state: token, target int32, score float32.
+        graph: records (Q, 4) uint32 (first arc, end of arcs, last label, blank state), best arc score (Q,)
+            float32, arcs sorted by token within a state: token, target uint32, score float32. What indexes
+            arrays is unsigned: numba then does not look whether it is below 0.
         limits: float64, by the names of the layout.
         workspace: see `Workspace`.
         store, counts: see the layout.
@@ -176,7 +178,8 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             least = cutoff - score - fr_best[i]
             if least > top:
                 continue
-            arc_begin, arc_end = records[fr_graph[i], 0], records[fr_graph[i], 1]
+            arc_begin = np.int64(records[fr_graph[i], 0])
+            arc_end = np.int64(records[fr_graph[i], 1])
             if num_links + num_targets * (arc_end - arc_begin) > len(link_src):
                 counts[STATUS] = GROW_WORKSPACE
                 return now
@@ -233,7 +236,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             fr_score[kept] = score - best
             st_extra[state_begin + kept] = -1.0
             is_kept = score > cutoff
-            new_state[i] = kept if is_kept else -1
+            new_state[i] = kept if is_kept else NOWHERE
             kept += is_kept
         if kept == 0:
             counts[STATUS] = NO_PATH
@@ -249,7 +252,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             lk_arc[position] = link_arc[i]
             lk_acoustic[position] = link_acoustic[i]
             lk_deficit[position] = deficit
-            position += target >= 0 and deficit <= output_beam and total > cutoff
+            position += target != NOWHERE and deficit <= output_beam and total > cutoff
         beam[0] = adapted
         step_link[step + 1] = position
         step_state[step + 2] = state_begin + kept

@@ -7,7 +7,8 @@ from moe_asr.fsa.native.layout import NUM_BUCKETS, NUM_COUNTS, NUM_STEPS
 Arrays = tuple[np.ndarray, ...]
 _STATES = (np.float32, np.float32, np.int32)
 _LINKS = (np.int32, np.int32, np.int32, np.float32, np.float32)
-_FRONTIER = (np.int32, np.int32, np.int32, np.float32, np.float32)
+_FRONTIER = (np.uint32, np.uint32, np.uint32, np.float32, np.float32)
+_CANDIDATE_LINKS = (np.int32, np.uint32, np.int32, np.float32, np.float32)
 _STEPS = (np.int64, np.int64, np.float64, np.int64)
 
 
@@ -113,16 +114,16 @@ class Workspace:
             ),  # slot: a step's number << 32 + place among its candidates
             np.zeros(1, np.int64),  # that number
             np.empty(num_tokens, np.float32),
-            np.empty(num_tokens, np.int32),
+            np.empty(num_tokens, np.uint32),
             np.empty(NUM_BUCKETS, np.int64),
-            np.empty(max(most_arcs, num_tokens) + 1, np.int32),
+            np.empty(max(most_arcs, num_tokens) + 1, np.uint32),
         )
         self._allocate(16384)
 
     def _allocate(self, size: int) -> None:
         self._candidates = _empty(_FRONTIER, size)
-        self._links = _empty(_LINKS, size)
-        self._busy = np.empty(size, np.int32)
+        self._links = _empty(_CANDIDATE_LINKS, size)
+        self._busy = np.empty(size, np.uint32)
 
     @property
     def arrays(self) -> tuple[Arrays, Arrays, Arrays]:
