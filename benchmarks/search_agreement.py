@@ -3,8 +3,8 @@
     python -m benchmarks.search_agreement [--utterances 20] [--beam 6] [--cache DIR]
 
 Both search with generous beams, native on the LG and k2 on the HLG that is built from it. The exact n-best
-of each lattice then gives every word sequence within ``--beam`` of the best with its score; those within 0.001
-of the edge may be on either side. Ends with status 1 if anything differs. Last line: one JSON object
+of each lattice then gives every word sequence within ``--beam`` of the best with its score; those within
+0.001 of the edge may be on either side. Ends with status 1 if anything differs. Last line: one JSON object
 ``{"utterances", "sequences", "largest_score_difference", "largest_best_score_difference", "only_native",
 "only_k2"}``.
 """
