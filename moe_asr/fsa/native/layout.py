@@ -46,4 +46,5 @@ NOWHERE = 2**32 - 1  # the place of a candidate that is dropped
     INTERVAL,
 ) = range(9)
 NUM_LIMITS = 9
+WIDEST_BEAM = 1e6  # that few active states widen a beam to: without end it would never come back
 DEAD = np.float32(np.inf)  # of an extra cost or a deficit

@@ -29,6 +29,7 @@ from moe_asr.fsa.native.layout import (
     STRICT_MAX_ACTIVE,
     TOKEN_BEAM,
     TOTAL_STEPS,
+    WIDEST_BEAM,
 )
 
 
@@ -63,6 +64,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
     strict = limits[STRICT_MAX_ACTIVE] > 0
     num_targets = 2 if topology == MODIFIED else 1
     num_tokens = log_probs.shape[1]
+    lowest_token = 0 if topology == EXPLICIT else 1  # of arcs
     counts[STATUS] = DONE
     for now in range(begin, len(log_probs)):
         step = counts[NUM_STEPS]
@@ -82,11 +84,13 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
                 adapted = 0.8 * adapted + 0.2 * limits[SEARCH_BEAM]
             else:
                 adapted = max(adapted, limits[SEARCH_BEAM]) * 1.25
+                adapted = min(adapted, max(WIDEST_BEAM, limits[SEARCH_BEAM]))
         else:
             adapted = min(adapted, limits[SEARCH_BEAM]) * 0.8
         width = np.float32(adapted)
 
-        _prune_row(log_probs[now], np.float32(limits[TOKEN_BEAM]), row)
+        given = log_probs[now]
+        peak, top = _relative_row(given, lowest_token, np.float32(limits[TOKEN_BEAM]), row)
 
         # states worse than the best max_active are left out, where that limit is strict
         floor = np.float32(-np.inf)
@@ -109,13 +113,9 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
         for arc in range(records[fr_graph[leader], 0], records[fr_graph[leader], 1]):
             if arc_token[arc] != last:
                 best = max(best, score + (arc_score[arc] + row[arc_token[arc]]))
-        cutoff = best - width
+        cutoff = _below(best, width)
 
         # the best tokens by their score, in buckets, for states with many arcs
-        top = np.float32(-np.inf)
-        lowest_token = 0 if topology == EXPLICIT else 1
-        for token in range(lowest_token, num_tokens):
-            top = max(top, row[token])
         listed_from = top - LISTED_WIDTH
         if top > -np.inf and top >= cutoff - np.float32(limits[BEST_ARC]):
             _fill_buckets(row, lowest_token, top, hits, token_list, bucket_end)
@@ -130,8 +130,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             # blank or the same token again: every target is new, so that nothing has to be looked up
             for i in range(num_active):
                 last = fr_last[i]
-                acoustic = row[last]
-                total = fr_score[i] + acoustic
+                total = fr_score[i] + row[last]
                 if total > cutoff and fr_score[i] >= floor:
                     best = max(best, total)
                     new_state[num_new] = fr_graph[i]
@@ -144,22 +143,21 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
                     link_dst[num_new] = num_new
                     link_arc[num_new] = -1 - last
                     link_score[num_new] = total
-                    link_acoustic[num_new] = acoustic
+                    link_acoustic[num_new] = given[last]
                     num_new += 1
             num_links = num_new
-            cutoff = best - width
+            cutoff = _below(best, width)
             # from a token to blank
             for i in range(num_active):
                 last = fr_last[i]
                 label = 0 if topology == STANDARD else last
-                acoustic = row[label]
-                total = fr_score[i] + acoustic
+                total = fr_score[i] + row[label]
                 if last > 0 and total > cutoff and fr_score[i] >= floor:
                     if total > best:
                         best = total
-                        cutoff = best - width
+                        cutoff = _below(best, width)
                     num_new, num_links = _reach(
-                        fr_blank[i], total, i, -1 - label, acoustic, output_beam, base, slot, records,
+                        fr_blank[i], total, i, -1 - label, given[label], output_beam, base, slot, records,
                         best_arc,
                         new_state, new_last, new_blank, new_best, new_score,
                         link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
@@ -204,16 +202,16 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             expanded += num_hits
             for hit in range(num_hits):
                 arc = hits[hit]
-                acoustic = row[arc_token[arc]]
-                total = score + (arc_score[arc] + acoustic)
+                token = arc_token[arc]
+                total = score + (arc_score[arc] + row[token])
                 if total > cutoff:
                     if total > best:
                         best = total
-                        cutoff = best - width
+                        cutoff = _below(best, width)
                     target = arc_target[arc]
                     for _ in range(num_targets):
                         num_new, num_links = _reach(
-                            target, total, i, arc, acoustic, output_beam, base, slot, records, best_arc,
+                            target, total, i, arc, given[token], output_beam, base, slot, records, best_arc,
                         new_state, new_last, new_blank, new_best, new_score,
                         link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
                         )  # fmt: skip
@@ -256,7 +254,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
         beam[0] = adapted
         step_link[step + 1] = position
         step_state[step + 2] = state_begin + kept
-        step_score[step + 1] = step_score[step] + best
+        step_score[step + 1] = step_score[step] + best + peak
         step_frame[step + 1] = frames[now]
         counts[NUM_STEPS] = step + 1
         counts[TOTAL_STEPS] += 1
@@ -301,17 +299,38 @@ def _reach(
 
 
 @njit(cache=True, nogil=True)
-def _prune_row(log_probs, token_beam, row):
-    """A row of scores, without those that are more than ``token_beam`` below the best; blank stays."""
+def _relative_row(log_probs, lowest, token_beam, row):
+    """Scores relative to the best, without those more than ``token_beam`` below it; blank stays.
+
+    So frames of scores far from 0 lose nothing of their differences. Returns the best, 0 where there is none,
+    and the best of ``row`` from the token ``lowest`` (0 or 1) on.
+    """
     top = np.float32(-np.inf)
-    for token in range(len(row)):
-        row[token] = log_probs[token]
+    for token in range(1, len(row)):
         top = max(top, log_probs[token])
+    peak = max(top, log_probs[0])
+    if lowest == 0:
+        top = peak
+    if peak == -np.inf:
+        peak = np.float32(0.0)
+    for token in range(len(row)):
+        row[token] = log_probs[token] - peak
     if token_beam < np.inf:
-        floor = top - token_beam
         for token in range(1, len(row)):
-            if row[token] < floor:
+            if row[token] < -token_beam:
                 row[token] = -np.inf
+    top -= peak
+    return peak, top if top >= -token_beam else np.float32(-np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _below(best, width):
+    """What scores must exceed: ``width`` below the best, and below it in any case.
+
+    A beam narrower than what float32 tells apart would drop the best path too: where more than ``max_active``
+    states are as good as one another, or scores are huge.
+    """
+    return best - max(width, np.float32(1e-6) * (abs(best) + np.float32(1.0)))
 
 
 @njit(cache=True, nogil=True)

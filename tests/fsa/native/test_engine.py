@@ -111,6 +111,8 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         engine.search(log_probs, torch.tensor([2, 2]))
     with pytest.raises(DataError, match="found"):
         engine.advance([engine.start()], [log_probs])
+    with pytest.raises(DataError, match="found 1 ids of 2 utterances"):
+        engine.search(log_probs.expand(2, 2, NUM_TOKENS), torch.tensor([2, 2]), ["u"])
     with pytest.raises(GraphError, match="topology"):
         NativeEngine(line(), NativeSearchOptions(topology="none"))
     with pytest.raises(ValueError, match="num_threads"):
@@ -121,8 +123,99 @@ def test_double_and_foreign_layouts_are_read_rightly() -> None:
     engine = NativeEngine(line())
     rows = speak(0, 3, 4)
     expected = fields(engine.search(rows[None], torch.tensor([3]))[0])
-    for other in (rows.double(), rows.t().contiguous().t(), rows.repeat_interleave(2, 0)[::2]):
+    for other in (
+        rows.double(),
+        rows.half(),
+        rows.bfloat16(),
+        rows.clone().requires_grad_(),
+        rows.t().contiguous().t(),
+        rows.repeat_interleave(2, 0)[::2],
+    ):
         assert fields(engine.search(other[None], torch.tensor([3]))[0]) == expected
+
+
+def test_scores_too_large_once_scaled_are_named() -> None:
+    graph = replace(line(), score=np.array([0, 0, -3e38, 0, 0], np.float32))
+    with pytest.raises(
+        GraphError, match="arc 2: score -3.0.*e[+]38, scaled by 10.0, is beyond float32"
+    ):
+        NativeEngine(graph, NativeSearchOptions(graph_scale=10.0))
+
+
+def test_more_equals_than_max_active_do_not_end_the_search() -> None:
+    """The beam shrinks for as long as they are too many, but what is best stays within it."""
+    arcs = [(0, 1, 3, 1), (0, 2, 3, 2), (1, 1, 3, 1), (1, 3, -1, 0), (2, 2, 3, 2), (2, 3, -1, 0)]
+    rows = torch.full((400, NUM_TOKENS), -1.0)
+    lattices = [
+        NativeEngine(graph_of(arcs), NativeSearchOptions(min_active=0, max_active=limit)).search(
+            rows[None], torch.tensor([400])
+        )[0]
+        for limit in (1, 100)
+    ]
+    assert not lattices[0].is_empty and fields(lattices[0]) == fields(lattices[1])
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**9))
+def test_a_number_added_to_all_scores_of_a_frame_changes_nothing(number: int) -> None:
+    rng = random.Random(number)
+    graph = random_graph(rng, "LG")
+    rows = random_log_probs(rng, rng.randint(1, 9), NUM_TOKENS)
+    added = torch.tensor([[rng.choice([0.0, -(2.0**20), 2.0**19])] for _ in rows])  # sums are exact
+    options = NativeSearchOptions(search_beam=3.3, output_beam=2.1, min_active=0)
+    near, far = (
+        NativeEngine(graph, options).search(some[None], torch.tensor([len(rows)]))[0]
+        for some in (rows, rows + added)
+    )
+    reads = near.token >= 0
+    shift = (
+        np.where(reads, added[:, 0].numpy()[near.frame[near.dst] - 1], 0.0) if len(reads) else 0.0
+    )
+    assert fields(replace(near, acoustic=(near.acoustic + shift).astype(np.float32))) == fields(far)
+
+
+@pytest.mark.parametrize("value", [-1e9, torch.finfo(torch.float32).min])
+def test_a_frame_that_was_masked_out_is_one_like_any_other(value: float) -> None:
+    rows = torch.cat([speak(0, 3, 0, 4, 4), torch.zeros(1, NUM_TOKENS), speak(0)])
+    engine = NativeEngine(line())
+    expected = engine.search(rows[None], torch.tensor([7]))[0]
+    rows[5] = value
+    found = engine.search(rows[None], torch.tensor([7]))[0]
+    assert not found.is_empty
+    assert fields(replace(found, acoustic=expected.acoustic)) == fields(expected)
+
+
+@pytest.mark.parametrize("score", [1e6, 1e10, 3e38])
+def test_huge_scores_of_the_graph_leave_a_path(score: float) -> None:
+    graph = replace(line(), score=np.array([score, 0, score, 0, 0], np.float32))
+    lattice = NativeEngine(graph).search(speak(0, 3, 0, 4, 4)[None], torch.tensor([5]))[0]
+    assert lattice.words.tolist()[:1] == [1]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**9), st.sampled_from(["search_beam", "output_beam"]))
+def test_infinite_beams_are_very_wide_ones(number: int, name: str) -> None:
+    rng = random.Random(number)
+    graph = random_graph(rng, "LG")
+    rows = random_log_probs(rng, 6, NUM_TOKENS)
+    wide = NativeSearchOptions(search_beam=1e6, output_beam=1e6)
+    found, expected = (
+        NativeEngine(graph, replace(wide, **{name: beam})).search(rows[None], torch.tensor([6]))[0]
+        for beam in (float("inf"), 1e6)
+    )
+    assert fields(found) == fields(expected)
+
+
+def test_the_beam_comes_back_after_a_long_time_of_few_states() -> None:
+    options = NativeSearchOptions(min_active=2)
+    engine = NativeEngine(graph_of([(0, 1, 3, 1), (1, 1, 3, 1), (1, 2, -1, 0)]), options)
+    state = engine.start()
+    alone = torch.full((4000, NUM_TOKENS), -float("inf"))
+    alone[:, 0] = 0.0
+    engine.advance([state], [alone])
+    assert state.store.num_active == 1 and state.beam[0] == 1e6
+    engine.advance([state], [speak(3).repeat(100, 1)])
+    assert state.store.num_active == 2 and state.beam[0] < 20.1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import FINAL, Lattice
 from moe_asr.fsa.native import NativeEngine, NativeSearchOptions
+from moe_asr.fsa.native import engine as engine_module
+from moe_asr.fsa.native import stream as stream_module
 from tests.fsa.native.reference import (
     brute_force,
     connected,
@@ -75,6 +77,44 @@ def test_beams_and_active_states_against_a_plain_search(number: int, topology: s
     )
     expected, reached = search(explicit_arcs(graph, topology), log_probs.numpy(), options)
     lattice = run(graph, log_probs, options)
+    assert lattice.is_empty == (not reached)
+    if reached:
+        assert arcs_by_frame(lattice) == [
+            Counter((arc.token, arc.words, acoustic, arc.score) for arc, acoustic in frame)
+            for frame in expected
+        ]
+
+
+@pytest.mark.parametrize(("interval", "piece"), [(1, 1), (2, 5), (7, 3), (64, 64)])
+@settings(max_examples=25)
+@given(number=st.integers(0, 10**9), topology=TOPOLOGIES)
+def test_pruning_and_committing_on_the_way_change_nothing(
+    interval: int, piece: int, number: int, topology: str
+) -> None:
+    """Against the plain search, which prunes once, at the end."""
+    rng, graph, _ = random_case(number)
+    graph = connected(graph)
+    if graph is None:
+        return
+    log_probs = random_log_probs(rng, rng.choice([30, 150, 300]), len(graph.token_table)).clamp(
+        min=-9
+    )
+    for row in log_probs:
+        row[1:] -= rng.choice([0, 0, 10])  # some frames are sure to be blank, so that paths merge
+    options = NativeSearchOptions(
+        search_beam=rng.choice([2.1, 5.3, 20.03]),
+        output_beam=rng.choice([0.3, 1.1, 3.3, 30.1]),
+        min_active=rng.choice([0, 2, 4]),
+        max_active=rng.choice([4, 5, 100]),
+        topology=topology,
+    )
+    expected, reached = search(explicit_arcs(graph, topology), log_probs.numpy(), options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "INTERVAL", interval)
+        patch.setattr(stream_module, "_PIECE", piece)
+        lattice = run(graph, log_probs, options)
+        patch.setattr(engine_module, "INTERVAL", 10**9)
+        assert fields(lattice) == fields(run(graph, log_probs, options))
     assert lattice.is_empty == (not reached)
     if reached:
         assert arcs_by_frame(lattice) == [
