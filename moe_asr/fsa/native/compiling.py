@@ -52,7 +52,7 @@ def warm_up() -> CompileReport:
     lattice_kernels.mark_alive(0, store.newest, np.float32(1.0), store.arrays, extra)
     trace(store, store.newest, 0)
     lattice_kernels.last_common_step(
-        store.newest, store.arrays, np.zeros(store.num_states, np.bool_)
+        store.newest, store.arrays, np.full(store.num_states, -1, np.int32)
     )
     lattice_kernels.drop_steps(0, store.arrays, store.counts)
     functions: list[Any] = [

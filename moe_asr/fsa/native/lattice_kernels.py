@@ -90,10 +90,7 @@ def force_merge(store, counts):
         if fr_score[i] > fr_score[place]:
             place = i
     for step in range(newest - 1, middle - 1, -1):
-        for link in range(step_link[step], step_link[step + 1]):
-            if lk_dst[link] == place and lk_deficit[link] == 0.0:
-                place = lk_src[link]
-                break
+        place = lk_src[best_link(step_link[step], step_link[step + 1], place, store)]
     # st_fresh: how much worse the best path to a state is than it was
     for state in range(step_state[middle], step_state[middle + 1]):
         st_fresh[state] = DEAD
@@ -170,20 +167,36 @@ def trace_back(newest, place, store, links):
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
     for step in range(newest - 1, -1, -1):
-        for link in range(step_link[step], step_link[step + 1]):
-            if lk_dst[link] == place and lk_deficit[link] == 0.0:
-                links[step] = link
-                place = lk_src[link]
-                break
+        links[step] = best_link(step_link[step], step_link[step + 1], place, store)
+        place = lk_src[links[step]]
 
 
 @njit(cache=True, nogil=True)
-def last_common_step(newest, store, marks):
-    """The last step in which the best paths to all states of the step ``newest`` pass one state, or -1."""
+def best_link(begin, end, place, store):
+    """The best link into ``place``, of those from ``begin`` to ``end``.
+
+    Of equals that of the lowest source, and of those the first: so it is in a lattice's best path.
+    """
+    lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
+    best = -1
+    for link in range(begin, end):
+        if lk_dst[link] == place and lk_deficit[link] == 0.0:
+            if best < 0 or lk_src[link] < lk_src[best]:
+                best = link
+    return best
+
+
+@njit(cache=True, nogil=True)
+def last_common_step(newest, store, sources):
+    """The last step in which the best paths to all states of the step ``newest`` pass one state, or -1.
+
+    ``sources``, (states,) int32 of -1, is to work with: the lowest source of a state, see `best_link`.
+    """
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_score, step_frame = store[2]
+    unknown = 2**31 - 1
     for state in range(step_state[newest], step_state[newest + 1]):
-        marks[state] = True
+        sources[state] = unknown
     left = step_state[newest + 1] - step_state[newest]
     for step in range(newest, -1, -1):
         if left == 1:
@@ -191,15 +204,16 @@ def last_common_step(newest, store, marks):
         if step == 0:
             break
         first, following = step_state[step - 1], step_state[step]
-        for state in range(first, following):
-            marks[state] = False
-        left = 0
         for link in range(step_link[step - 1], step_link[step]):
-            if lk_deficit[link] == 0.0 and marks[following + lk_dst[link]]:
-                marks[following + lk_dst[link]] = False  # the first of equals, as in `trace_back`
-                if not marks[first + lk_src[link]]:
-                    marks[first + lk_src[link]] = True
-                    left += 1
+            target = following + lk_dst[link]
+            if lk_deficit[link] == 0.0 and sources[target] >= 0:
+                sources[target] = min(sources[target], lk_src[link])
+        left = 0
+        for state in range(following, step_state[step + 1]):
+            if sources[state] >= 0:
+                source = first + sources[state]
+                left += sources[source] < 0
+                sources[source] = unknown
     return -1
 
 

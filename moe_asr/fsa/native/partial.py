@@ -35,8 +35,8 @@ def partial_result(state: NativeStream, graph: SearchGraph) -> PartialResult:
     links = trace(store, newest, int(np.argmax(store.frontier[4][: store.num_active])))
     arcs = store.links[2][links]
     words, steps = graph.words_of(arcs)
-    marks = np.zeros(store.num_states, np.bool_)
-    common = int(last_common_step(newest, store.arrays, marks))
+    sources = np.full(store.num_states, -1, np.int32)
+    common = int(last_common_step(newest, store.arrays, sources))
     frames = store.steps[3][1 : newest + 1][steps] - 1
     return PartialResult(
         words=(*state.words, *words.tolist()),
