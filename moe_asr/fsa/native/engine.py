@@ -1,9 +1,10 @@
 """The native search engine: exact lattices on the CPU, offline and streaming, compiled by numba."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from moe_asr.errors import DataError
 from moe_asr.fsa.engine import SearchEngine, SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.log_probs import check_log_probs, name_of
 from moe_asr.fsa.native import layout
 from moe_asr.fsa.native.compiling import warm_up
 from moe_asr.fsa.native.layout import EXPLICIT
@@ -59,11 +61,13 @@ class NativeEngine(SearchEngine):
         self.options = _native_options(options)
         self._graph = compile_graph(graph, self.options.topology, self.options.graph_scale)
         self._starts_token = starts_token(graph) if self._graph.topology == EXPLICIT else None
+        # of lattices: infinite costs are those of states that lead nowhere, and beyond any beam
+        self._output_beam = min(self.options.output_beam, float(np.finfo(np.float32).max))
         self._limits = np.zeros(layout.NUM_LIMITS, np.float64)
         scores = self._graph.score
         for name, value in {
             layout.SEARCH_BEAM: self.options.search_beam,
-            layout.OUTPUT_BEAM: self.options.output_beam,
+            layout.OUTPUT_BEAM: self._output_beam,
             layout.MIN_ACTIVE: self.options.min_active,
             layout.MAX_ACTIVE: self.options.max_active,
             layout.TOKEN_BEAM: self.options.token_beam,
@@ -76,6 +80,8 @@ class NativeEngine(SearchEngine):
         self._num_threads = num_threads
         warm_up()
         self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()  # whose threads those are
+        self._lock = threading.Lock()
         self._workspaces = threading.local()
 
     def search(
@@ -86,19 +92,12 @@ class NativeEngine(SearchEngine):
         partial: bool = False,
     ) -> list[Lattice]:
         """See `SearchEngine.search`."""
-        if log_probs.ndim != 3 or len(lengths) != len(log_probs):
-            raise DataError(
-                f"expected log_probs (N, T, C) and N lengths, found {tuple(log_probs.shape)} "
-                f"and {len(lengths)} lengths"
-            )
-        rows = []
-        for index, length in enumerate(torch.as_tensor(lengths).tolist()):
-            name = _name(utterance_ids, index)
-            if not 0 <= length <= log_probs.shape[1]:
-                raise DataError(
-                    f"utterance {name}: length {length}, but log_probs have {log_probs.shape[1]} frames"
-                )
-            rows.append(self._rows(log_probs[index, :length], f"utterance {name}", 0))
+        log_probs = _float32(log_probs)
+        if log_probs.ndim == 3 and len(log_probs) == len(lengths) == 0:
+            self.graph.check_vocabulary(log_probs.shape[2])
+            return []
+        frames = check_log_probs(log_probs, lengths, self.graph, utterance_ids)
+        rows = [log_probs[n, :length].contiguous().numpy() for n, length in enumerate(frames)]
 
         def whole(utterance: np.ndarray) -> Lattice:
             state = self.start()
@@ -109,7 +108,7 @@ class NativeEngine(SearchEngine):
 
     def start(self) -> NativeStream:
         """The state of a new stream."""
-        return NativeStream(self._graph.start, self.options.search_beam)
+        return NativeStream(self._graph, self.options.search_beam)
 
     def advance(
         self,
@@ -120,22 +119,25 @@ class NativeEngine(SearchEngine):
         """Feeds each of ``states`` its next frames.
 
         Args:
-            states: different streams.
+            states: different streams, all started by this engine.
             log_probs: for each stream (T_i, C) float32, natural log, T_i >= 0.
             stream_ids: for messages.
 
         Raises:
             GraphError: if C is not the graph's number of tokens.
-            DataError: naming the stream, on NaN or +inf; or a stream given twice or finished. Nothing
-                has been read then.
+            DataError: naming the stream, on NaN or +inf; or a stream given twice, finished, or started by
+                another engine. Nothing has been read then.
         """
         if len(states) != len(log_probs):
             raise DataError(f"{len(states)} streams, but log_probs of {len(log_probs)}")
+        if stream_ids is not None and len(stream_ids) != len(states):
+            raise DataError(f"found {len(stream_ids)} ids of {len(states)} streams")
         if len({id(state) for state in states}) != len(states):
             raise DataError("a stream was given twice in one call")
         work = []
         for index, (state, chunk) in enumerate(zip(states, log_probs, strict=True)):
-            name = f"stream {_name(stream_ids, index)}"
+            name = f"stream {name_of(index, stream_ids)}"
+            self._check_origin(state, name)
             if state.is_finished:
                 raise DataError(f"{name} has been finished")
             work.append((state, self._rows(chunk, name, state.num_frames)))
@@ -143,6 +145,7 @@ class NativeEngine(SearchEngine):
 
     def partial(self, state: NativeStream) -> PartialResult:
         """The best words so far."""
+        self._check_origin(state)
         return partial_result(state, self._graph)
 
     def lattice(self, state: NativeStream, partial: bool = True) -> Lattice:
@@ -150,10 +153,11 @@ class NativeEngine(SearchEngine):
 
         Where no path ends in a final state now, all end where they stand (``partial``), or it is empty.
         """
+        self._check_origin(state)
         finals = final_arcs(state.store, self._graph, partial, can_end=not state.is_dead)
         if finals is None:
             return Lattice.empty(state.num_frames)
-        piece, kept, final_src = tail_piece(state.store, finals, self.options.output_beam)
+        piece, kept, final_src = tail_piece(state.store, finals, self._output_beam)
         return join_pieces(
             [*state.pieces, piece], finals, kept, final_src, self._graph, self._starts_token,
             state.num_frames,
@@ -172,7 +176,13 @@ class NativeEngine(SearchEngine):
 
         Joined one after the other with what `finish` returns, the pieces are the lattice of the whole
         stream, see `join_lattices`. None if nothing new is ready.
+
+        Raises:
+            DataError: if the stream is finished: all that was left is in its last lattice.
         """
+        self._check_origin(state)
+        if state.is_finished:
+            raise DataError("the stream has been finished already")
         if not state.pieces:
             return None
         last = np.array([len(state.pieces[-1].frame) - 1], np.int32)
@@ -184,17 +194,18 @@ class NativeEngine(SearchEngine):
         return lattice
 
     def close(self) -> None:
-        """Ends the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        """Ends the threads; they come back when the engine is used again."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
     def _rows(self, log_probs: Tensor, name: str, first_frame: int) -> np.ndarray:
         """(T, C) float32, checked."""
         if log_probs.ndim != 2:
             raise DataError(f"{name}: expected log_probs (T, C), found {tuple(log_probs.shape)}")
         self.graph.check_vocabulary(log_probs.shape[1])
-        rows = np.ascontiguousarray(log_probs.detach().cpu().numpy(), np.float32)
+        rows = _float32(log_probs).contiguous().numpy()
         highest = rows.max(axis=1)  # NaN comes through
         bad = ~(highest < np.inf)
         if bad.any():
@@ -203,6 +214,11 @@ class NativeEngine(SearchEngine):
                 f"{name}: log_probs of frame {first_frame + frame} hold {float(highest[frame])}"
             )
         return rows
+
+    def _check_origin(self, state: NativeStream, name: str = "the stream") -> None:
+        # the kernels follow its states into the graph and do not look where that ends
+        if state.graph is not self._graph:
+            raise DataError(f"{name} was started by another engine")
 
     def _read(self, state: NativeStream, rows: np.ndarray) -> None:
         frames = np.arange(state.num_frames + 1, state.num_frames + len(rows) + 1)
@@ -213,7 +229,7 @@ class NativeEngine(SearchEngine):
             state.after_blank = bool(is_blank[-1])
             rows, frames = np.ascontiguousarray(rows[kept]), frames[kept]
         if len(rows):
-            state.read(rows, frames, self._graph, self._limits, self._workspace())
+            state.read(rows, frames, self._limits, self._workspace())
 
     def _workspace(self) -> Workspace:
         """This thread's."""
@@ -227,9 +243,19 @@ class NativeEngine(SearchEngine):
     def _map(self, function: Callable[[T], object], items: Sequence[T]) -> list:
         if self._num_threads == 1 or len(items) < 2:
             return [function(item) for item in items]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._num_threads, "moe_asr-search")
-        return list(self._pool.map(function, items))
+        pool = self._threads()
+        futures = [pool.submit(function, item) for item in items]
+        wait(
+            futures
+        )  # all, even if one fails: none may still be at work on a stream of the caller's
+        return [future.result() for future in futures]
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None or self._process != os.getpid():  # a fork has no threads
+                self._pool = ThreadPoolExecutor(self._num_threads, "moe_asr-search")
+                self._process = os.getpid()
+            return self._pool
 
 
 def _native_options(options: SearchOptions | None) -> NativeSearchOptions:
@@ -240,5 +266,6 @@ def _native_options(options: SearchOptions | None) -> NativeSearchOptions:
     return NativeSearchOptions(**vars(options))
 
 
-def _name(names: Sequence[str] | None, index: int) -> str:
-    return names[index] if names is not None else f"{index} of the batch"
+def _float32(log_probs: Tensor) -> Tensor:
+    """On the CPU, whatever device and dtype they have."""
+    return log_probs.detach().to("cpu", torch.float32)

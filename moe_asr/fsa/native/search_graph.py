@@ -86,7 +86,7 @@ def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> Se
         graph_scale: multiplies the scores.
 
     Raises:
-        GraphError: if the topology is unknown.
+        GraphError: if the topology is unknown, or a score too large once it is scaled.
     """
     check_topology(topology)
     is_final = graph.token == -1
@@ -96,7 +96,13 @@ def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> Se
     inner = inner[order]
     num_states = graph.num_states - 1
     begin, end = _ranges(graph.src[inner], num_states)
-    score = (graph.score * np.float32(graph_scale)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        score = graph.score * np.float32(graph_scale)
+    if not np.isfinite(score).all():
+        arc = int(np.flatnonzero(~np.isfinite(score))[0])
+        raise GraphError(
+            f"arc {arc}: score {graph.score[arc]}, scaled by {graph_scale}, is beyond float32"
+        )
     best = np.full(num_states, -np.inf, np.float32)
     filled = np.flatnonzero(end > begin)
     if len(filled):

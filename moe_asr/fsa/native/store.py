@@ -1,4 +1,4 @@
-"""The memory of the native search: what a stream keeps, and what a thread works with; both only grow."""
+"""The memory of the native search: what a stream keeps, and what a thread works with."""
 
 import numpy as np
 

@@ -31,13 +31,15 @@ class NativeStream:
     """The state of a stream: a store, the pieces that can no longer change, and counters.
 
     Attributes:
+        graph: that it goes through.
         num_frames: read so far.
         is_dead: no path can go on; frames are counted and not searched.
         pieces: committed, the oldest first, without those that were released.
     """
 
-    def __init__(self, start: tuple[float, ...], search_beam: float) -> None:
-        self.store = Store(start)
+    def __init__(self, graph: SearchGraph, search_beam: float) -> None:
+        self.graph = graph
+        self.store = Store(graph.start)
         self.beam = np.array([search_beam], np.float64)
         self.num_frames = 0
         self.is_dead = False
@@ -76,12 +78,11 @@ class NativeStream:
         self,
         log_probs: np.ndarray,
         frames: np.ndarray,
-        graph: SearchGraph,
         limits: np.ndarray,
         workspace: Workspace,
     ) -> None:
         """Searches rows (R, C) float32; ``frames`` (R,) int64 are the frames read after each."""
-        store, output_beam = self.store, np.float32(limits[OUTPUT_BEAM])
+        graph, store, output_beam = self.graph, self.store, np.float32(limits[OUTPUT_BEAM])
         row = 0
         while row < len(log_probs) and not self.is_dead:
             row = search_steps(
@@ -101,15 +102,15 @@ class NativeStream:
                     force_merge(store.arrays, store.counts)
                     prune_steps(output_beam, True, store.arrays, store.counts)
                 if store.counts[MERGED_STEP] >= _PIECE:
-                    self._commit(graph, float(output_beam))
+                    self._commit(float(output_beam))
             else:
                 assert status == DONE, status
 
-    def _commit(self, graph: SearchGraph, output_beam: float) -> None:
+    def _commit(self, output_beam: float) -> None:
         step = int(self.store.counts[MERGED_STEP])
         piece = cut_piece(self.store, step, np.zeros(1, np.float32), output_beam)
         self.pieces.append(piece)
-        words, steps = graph.words_of(piece.best)
+        words, steps = self.graph.words_of(piece.best)
         self.words += words.tolist()
         self.word_frames += piece.best_frame[steps].tolist()
         drop_steps(step, self.store.arrays, self.store.counts)
