@@ -14,7 +14,7 @@ def prune_steps(output_beam, every_step, store, counts):
     """
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     newest = counts[NUM_STEPS]
     for state in range(step_state[newest], step_state[newest + 1]):
         if st_extra[state] < DEAD:
@@ -80,7 +80,7 @@ def force_merge(store, counts):
     """
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     fr_graph, fr_last, fr_blank, fr_best, fr_score = store[3]
     newest = counts[NUM_STEPS]
     middle = (counts[MERGED_STEP] + newest) // 2
@@ -129,7 +129,7 @@ def extra_of_links(step, output_beam, store, extra, fresh):
     Links beyond the beam are given up: their deficit becomes infinite.
     """
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     first, following = step_state[step], step_state[step + 1]
     for state in range(first, following):
         fresh[state] = DEAD
@@ -149,7 +149,7 @@ def mark_alive(oldest, newest, output_beam, store, extra):
     The store is not changed: which links are within the beam follows from ``extra``.
     """
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     for step in range(newest - 1, oldest - 1, -1):
         first, following = step_state[step], step_state[step + 1]
         for state in range(first, following):
@@ -165,7 +165,7 @@ def mark_alive(oldest, newest, output_beam, store, extra):
 def trace_back(newest, place, store, links):
     """The best path to a state, the one at ``place`` in the step ``newest``: its links, oldest first."""
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     for step in range(newest - 1, -1, -1):
         links[step] = best_link(step_link[step], step_link[step + 1], place, store)
         place = lk_src[links[step]]
@@ -193,7 +193,7 @@ def last_common_step(newest, store, sources):
     ``sources``, (states,) int32 of -1, is to work with: the lowest source of a state, see `best_link`.
     """
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     unknown = 2**31 - 1
     for state in range(step_state[newest], step_state[newest + 1]):
         sources[state] = unknown
@@ -222,7 +222,7 @@ def drop_steps(count, store, counts):
     """Forgets the first ``count`` steps; what is left moves to the front."""
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     newest = counts[NUM_STEPS]
     state, link = step_state[count], step_link[count]
     num_states, num_links = step_state[newest + 1] - state, step_link[newest] - link
@@ -237,7 +237,6 @@ def drop_steps(count, store, counts):
     for step in range(newest - count + 1):
         step_state[step] = step_state[count + step] - state
         step_link[step] = step_link[count + step] - link
-        step_score[step] = step_score[count + step]
         step_frame[step] = step_frame[count + step]
     step_state[newest - count + 1] = step_state[newest + 1] - state
     counts[NUM_STEPS] = newest - count

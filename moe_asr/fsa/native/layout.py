@@ -5,7 +5,7 @@ was searched. States and links lie in the order in which they were made:
 
     states: extra cost, and two columns to work with
     links: source and target (positions within their steps), arc, acoustic score, deficit
-    steps: first state, first link that leaves it, score of its best state, frames read
+    steps: first state, first link that leaves it, frames read
     frontier: of the states of the newest step: search state, last label, state of blank, best score of an
         arc, score relative to the best of the step
 

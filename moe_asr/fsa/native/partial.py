@@ -37,7 +37,7 @@ def partial_result(state: NativeStream, graph: SearchGraph) -> PartialResult:
     words, steps = graph.words_of(arcs)
     sources = np.full(store.num_states, -1, np.int32)
     common = int(last_common_step(newest, store.arrays, sources))
-    frames = store.steps[3][1 : newest + 1][steps] - 1
+    frames = store.steps[2][1 : newest + 1][steps] - 1
     return PartialResult(
         words=(*state.words, *words.tolist()),
         frames=(*state.word_frames, *frames.tolist()),

@@ -43,7 +43,7 @@ def cut_piece(store: Store, newest: int, extra_at_newest: np.ndarray, output_bea
     Args:
         extra_at_newest: (states of that step,) float32; infinite for those that are left out.
     """
-    step_state, step_link, _, step_frame = (array[: newest + 2] for array in store.steps)
+    step_state, step_link, step_frame = (array[: newest + 2] for array in store.steps)
     num_states, num_links = int(step_state[newest + 1]), int(step_link[newest])
     extra = np.empty(num_states, np.float32)
     extra[step_state[newest] :] = extra_at_newest

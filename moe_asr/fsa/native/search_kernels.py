@@ -58,7 +58,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
     link_src, link_dst, link_arc, link_score, link_acoustic = workspace[2]
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
-    step_state, step_link, step_score, step_frame = store[2]
+    step_state, step_link, step_frame = store[2]
     fr_graph, fr_last, fr_blank, fr_best, fr_score = store[3]
     output_beam = np.float32(limits[OUTPUT_BEAM])
     strict = limits[STRICT_MAX_ACTIVE] > 0
@@ -90,7 +90,7 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
         width = np.float32(adapted)
 
         given = log_probs[now]
-        peak, top = _relative_row(given, lowest_token, np.float32(limits[TOKEN_BEAM]), row)
+        top = _relative_row(given, lowest_token, np.float32(limits[TOKEN_BEAM]), row)
 
         # states worse than the best max_active are left out, where that limit is strict
         floor = np.float32(-np.inf)
@@ -254,7 +254,6 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
         beam[0] = adapted
         step_link[step + 1] = position
         step_state[step + 2] = state_begin + kept
-        step_score[step + 1] = step_score[step] + best + peak
         step_frame[step + 1] = frames[now]
         counts[NUM_STEPS] = step + 1
         counts[TOTAL_STEPS] += 1
@@ -302,8 +301,8 @@ def _reach(
 def _relative_row(log_probs, lowest, token_beam, row):
     """Scores relative to the best, without those more than ``token_beam`` below it; blank stays.
 
-    So frames of scores far from 0 lose nothing of their differences. Returns the best, 0 where there is none,
-    and the best of ``row`` from the token ``lowest`` (0 or 1) on.
+    So frames of scores far from 0 lose nothing of their differences. Returns the best of ``row`` from the
+    token ``lowest`` (0 or 1) on.
     """
     top = np.float32(-np.inf)
     for token in range(1, len(row)):
@@ -320,7 +319,7 @@ def _relative_row(log_probs, lowest, token_beam, row):
             if row[token] < -token_beam:
                 row[token] = -np.inf
     top -= peak
-    return peak, top if top >= -token_beam else np.float32(-np.inf)
+    return top if top >= -token_beam else np.float32(-np.inf)
 
 
 @njit(cache=True, nogil=True)

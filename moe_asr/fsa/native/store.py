@@ -9,7 +9,7 @@ _STATES = (np.float32, np.float32, np.int32)
 _LINKS = (np.int32, np.int32, np.int32, np.float32, np.float32)
 _FRONTIER = (np.uint32, np.uint32, np.uint32, np.float32, np.float32)
 _CANDIDATE_LINKS = (np.int32, np.uint32, np.int32, np.float32, np.float32)
-_STEPS = (np.int64, np.int64, np.float64, np.int64)
+_STEPS = (np.int64, np.int64, np.int64)
 
 
 def _empty(dtypes: tuple[type, ...], size: int, row: int = 0) -> Arrays:
@@ -49,7 +49,7 @@ class Store:
             column[0] = value
         self.states[0][0] = 0.0
         self.steps[0][:2] = 0, 1
-        self.steps[1][0] = self.steps[2][0] = self.steps[3][0] = 0
+        self.steps[1][0] = self.steps[2][0] = 0
 
     @property
     def arrays(self) -> tuple[Arrays, Arrays, Arrays, Arrays]:
