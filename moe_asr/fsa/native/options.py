@@ -14,12 +14,13 @@ class NativeSearchOptions(SearchOptions):
         topology: of an LG or T: ``standard`` or ``modified``.
         blank_skip: a frame is left out if its blank has at least this posterior (0..1), and so had the frame
             before it. 1 leaves none out.
-        token_beam: tokens this much below the best of their frame are taken for impossible; blank never is.
-        strict_max_active: instead of adapting the beam over the frames, expand the best ``max_active`` states
-            of each frame, as Kaldi's decoders do.
-        max_pending_frames: frames that may wait for their paths to merge, 0 is no limit. Beyond it, paths
-            that do not share the best path's past are given up, so that a stream's memory is bounded even
-            where no paths ever merge.
+        token_beam: tokens more than this below the best of their frame are taken for impossible, but never
+            blank.
+        strict_max_active: instead of shrinking the beam over the frames, expand the ``max_active`` best
+            states of each frame, as Kaldi's decoders do.
+        max_pending_frames: frames (of those searched) that may wait for their paths to merge, 0 is no limit.
+            It is looked at every 64 frames. Beyond it, paths that do not share the best path's past are given
+            up, so that a stream's memory is bounded even where no paths ever merge.
     """
 
     topology: str = "standard"
