@@ -386,9 +386,14 @@ def _check_splits(
             raise GraphError(f"{array}: expected {splits[-1]} values, found {length}")
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def _parse_header(text: str) -> dict[str, Any]:
     try:
-        header = json.loads(text)
+        header = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(header, ensure_ascii=False).encode("utf-8")  # no halves of surrogate pairs
     except (ValueError, RecursionError) as error:
         raise GraphError(f"the header is not JSON: {error}") from error
     expected = {"names", "tokens", "words", "metadata"}

@@ -234,7 +234,7 @@ def rewritten(
                     value = zlib.crc32(arrays[key][first:end].tobytes(), value)
         if i < len(arrays["crc32"]):
             arrays["crc32"][i] = value
-    info["header"] = json.dumps(header, ensure_ascii=False, sort_keys=True)
+    info["header"] = json.dumps(header, sort_keys=True)
     value = zlib.crc32(info["header"].encode())
     for key in ("arc_splits", "state_splits", "word_splits", "num_frames", "is_partial", "crc32"):
         value = zlib.crc32(arrays[key].tobytes(), value)
@@ -288,6 +288,11 @@ HOSTILE: list[tuple[Any, str]] = [
     (lambda a, h: h.update(names=None), "header: names must be a list of strings"),
     (lambda a, h: h.update(words=["<eps>", 3]), "header: words must be a list of strings"),
     (lambda a, h: h.update(words=["<eps>", "<eps>"]), "words: symbol 1, '<eps>': duplicate"),
+    (lambda a, h: h.update(metadata={"x": float("nan")}), "header is not JSON: NaN is no number"),
+    (
+        lambda a, h: h.update(metadata={"\ud800": 1}),
+        "header is not JSON: 'utf-8' codec can't encode",
+    ),
     (lambda a, h: h.update(metadata=[]), "header: metadata must be a mapping"),
     (lambda a, h: h.pop("metadata"), "the header must hold metadata, names, tokens, words"),
 ]
