@@ -17,6 +17,7 @@ from moe_asr.fsa.lattice_words import END, START, WordGraph, word_graph
 from moe_asr.text.symbol_table import SymbolTable
 
 MAX_WORDS, MAX_ARCS = 150, 400
+_MOST_SECONDS = 3600.0  # a frame
 _PAD = 0.12  # inches between a label and the border of its box
 
 
@@ -234,8 +235,8 @@ def _name(index: int, table: SymbolTable | None) -> str:
 
 
 def _check_positive(name: str, value: float | None) -> None:
-    if value is not None and not 0.0 < value < float("inf"):
-        raise ConfigError(f"{name} must be positive, found {value}")
+    if value is not None and not 0.0 < value <= _MOST_SECONDS:
+        raise ConfigError(f"{name} must be positive, at most {_MOST_SECONDS:g}, found {value}")
 
 
 def _refuse_empty(lattice: Lattice) -> None:

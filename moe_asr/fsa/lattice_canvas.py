@@ -1,6 +1,8 @@
 """What pictures of lattices are drawn on: one axes over time, with matplotlib, and its files."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,14 @@ class Canvas:
         else:
             from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-            seconds = span * seconds_per_frame
-            step = next((s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if seconds / s <= 20), 10.0)
+            step = _tick_step(span * seconds_per_frame)
             self.axes.xaxis.set_major_locator(MultipleLocator(step / seconds_per_frame))
             self.axes.xaxis.set_major_formatter(
                 FuncFormatter(lambda frame, _: f"{frame * seconds_per_frame:.4g}")
             )
             self.axes.set_xlabel("seconds")
         if title:
-            self.axes.set_title(title, parse_math=False, family=self.fonts, fontsize=11)
+            self.axes.set_title(_printable(title), parse_math=False, family=self.fonts, fontsize=11)
 
     def color(self, posterior: float) -> Any:
         """From light to dark; never so light that it cannot be seen."""
@@ -125,7 +126,7 @@ class Canvas:
         fill = "0.9" if grey else self.color(posterior)
         dark = not grey and posterior > 0.55
         self.axes.text(
-            *place, label, ha="center", va="center", fontsize=9, family=self.fonts, zorder=5,
+            *place, _printable(label), ha="center", va="center", fontsize=9, family=self.fonts, zorder=5,
             color="white" if dark else "black", parse_math=False,
             bbox={"boxstyle": "round,pad=0.25", "facecolor": fill, "edgecolor": "0.5"},
         )  # fmt: skip
@@ -146,7 +147,7 @@ class Canvas:
         place = next(free, places[0])
         self._labels.append((*place, width, height))
         self.axes.text(
-            *place, label, ha="center", va="center", fontsize=8, family=self.fonts, zorder=5,
+            *place, _printable(label), ha="center", va="center", fontsize=8, family=self.fonts, zorder=5,
             color="0.45" if grey else "black", weight="bold" if bold else "normal",
             parse_math=False,
             bbox={"boxstyle": "round,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
@@ -196,6 +197,17 @@ def write_figure(figure: Any, path: PathLike) -> None:
     no_date = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "lattice"}):
         figure.savefig(str(temporary), format=suffix[1:], metadata=no_date)
+
+
+def _tick_step(seconds: float) -> float:
+    """0.1, 0.2, 0.5, 1 and so on: the least with which there are at most 20 steps."""
+    steps = (float(f"{digit}e{power}") for power in count(-1) for digit in (1, 2, 5))
+    return next(step for step in steps if seconds / step <= 20)
+
+
+def _printable(text: str) -> str:
+    """Control characters replaced: an SVG file with one in it is no XML."""
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c != "\n" else c for c in text)
 
 
 def text_inches(text: str) -> float:

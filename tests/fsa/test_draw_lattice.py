@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -131,13 +132,39 @@ def test_time_is_in_frames_or_seconds() -> None:
         assert places(figure)["1"][0] == 49.0
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_of_hours_there_are_few_ticks() -> None:
+    arcs = [
+        LatticeArc(0, 1, 1, True, 0.0, 0.0, (1,)),
+        LatticeArc(1, 2, -1, False, 0.0, 0.0, ()),
+    ]
+    for last in (1, 100, 10_000, 180_000, 2**31 - 1):
+        figure = words_figure(lattice_of(arcs, [0, last, last], last), seconds_per_frame=0.04)
+        figure.draw_without_rendering()
+        low, high = figure.axes[0].get_xlim()
+        assert sum(low <= tick <= high for tick in figure.axes[0].get_xticks()) <= 60
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_control_characters_do_not_break_a_file(tmp_path: Path) -> None:
+    words = SymbolTable(["<eps>", "a\x08b", "\x00\x1b[1m", "--]]>"])
+    tokens = SymbolTable(["<blk>", "\x01", "\x7f", "x"])
+    lattice = random_lattice(random.Random(2), num_frames=8)
+    for figure in (
+        words_figure(lattice, words, title="\x02 &<\n-->"),
+        tokens_figure(lattice, tokens, words),
+    ):
+        write_figure(figure, tmp_path / "a.svg")
+        ElementTree.parse(tmp_path / "a.svg")
+
+
 def test_what_cannot_be_drawn() -> None:
     lattice = random_lattice(random.Random(1))
     with pytest.raises(GraphError, match="the lattice has no path: there is nothing to draw"):
         words_figure(Lattice.empty(3))
     with pytest.raises(GraphError, match="the lattice has no path: there is nothing to draw"):
         tokens_figure(Lattice.empty(3))
-    for seconds in (0.0, -1.0, float("nan")):
+    for seconds in (0.0, -1.0, float("nan"), 1e300):
         with pytest.raises(ConfigError, match="seconds_per_frame must be positive"):
             words_figure(lattice, seconds_per_frame=seconds)
     for posterior in (-0.1, 1.1, float("nan")):
