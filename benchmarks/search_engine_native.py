@@ -10,6 +10,7 @@ import torch
 from benchmarks.search_engines import Decoded, Engine, Setting, WordLattice, missing_module
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.lattice_scores import best_path
 from moe_asr.fsa.native.options import NativeSearchOptions
 
 
@@ -80,21 +81,8 @@ class NativeLattices(Engine):
 
 def decoded_of_lattice(lattice: Lattice) -> Decoded:
     """The best path of a lattice, and its words."""
-    splits, words = lattice.word_row_splits, lattice.words
-    word_lattice = WordLattice(lattice.src, lattice.dst, splits, words)
-    if lattice.is_empty:
-        return Decoded([], None, word_lattice)
-    score = lattice.acoustic.astype(np.float64) + lattice.graph
-    src, dst = lattice.src.tolist(), lattice.dst.tolist()
-    best = np.full(lattice.num_states, -np.inf)
-    entered_by = np.full(lattice.num_states, -1)
-    best[0] = 0.0
-    for arc, (start, end) in enumerate(zip(src, dst, strict=True)):
-        if best[start] + score[arc] > best[end]:
-            best[end], entered_by[end] = best[start] + score[arc], arc
-    state, path = lattice.num_states - 1, []
-    while state:
-        path.append(entered_by[state])
-        state = src[path[-1]]
-    found = [int(word) for arc in reversed(path) for word in lattice.words_of(arc)]
-    return Decoded(found, float(best[-1]), word_lattice)
+    words = WordLattice(lattice.src, lattice.dst, lattice.word_row_splits, lattice.words)
+    best = best_path(lattice)
+    if best is None:
+        return Decoded([], None, words)
+    return Decoded(list(best.words), best.score, words)

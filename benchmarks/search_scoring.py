@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import kaldialign
-import numpy as np
-from numba import njit
 
 from benchmarks.search_engines import Decoded, WordLattice
+from moe_asr.fsa.label_arcs import word_arcs
+from moe_asr.fsa.oracle import arcs_oracle
 
 
 @dataclass(frozen=True)
@@ -50,36 +50,6 @@ def oracle_errors(lattice: WordLattice, reference: Sequence[int]) -> int:
     """The fewest substitutions, deletions and insertions on any path; without a path, all are deleted."""
     if len(lattice.src) == 0:
         return len(reference)
-    return int(
-        _oracle(
-            lattice.src,
-            lattice.dst,
-            lattice.row_splits,
-            lattice.words,
-            np.asarray(reference, np.int32),
-        )
-    )
-
-
-@njit(cache=True, nogil=True)
-def _oracle(src, dst, row_splits, words, reference):
-    # errors[s, j]: the fewest on a path to s that has spelled something for the first j reference words
-    num = len(reference)
-    errors = np.full((dst.max() + 1, num + 1), np.int32(1 << 30))
-    errors[0] = np.arange(num + 1)
-    before = np.empty(num + 1, np.int32)
-    after = np.empty(num + 1, np.int32)
-    for arc in range(len(src)):
-        before[:] = errors[src[arc]]
-        for position in range(row_splits[arc], row_splits[arc + 1]):
-            word = words[position]
-            after[0] = before[0] + 1
-            for j in range(1, num + 1):
-                best = before[j - 1] + (reference[j - 1] != word)
-                best = min(best, before[j] + 1)
-                after[j] = min(best, after[j - 1] + 1)
-            before[:] = after
-        row = errors[dst[arc]]
-        for j in range(num + 1):
-            row[j] = min(row[j], before[j])
-    return errors[-1, num]
+    num_states = int(lattice.dst.max()) + 1
+    graph = word_arcs(lattice.src, lattice.dst, lattice.row_splits, lattice.words, num_states)
+    return arcs_oracle(graph, reference).errors

@@ -44,16 +44,29 @@ def label_arcs(lattice: Lattice, unit: str = "word") -> LabelArcs:
     if unit not in UNITS:
         raise ConfigError(f"unit must be one of {', '.join(UNITS)}, found {unit!r}")
     src, dst = lattice.src.astype(np.int64), lattice.dst.astype(np.int64)
-    arc = np.arange(lattice.num_arcs)
     if unit == "token":
         label = np.where(lattice.starts_token, lattice.token, 0).astype(np.int64)
-        return LabelArcs(_splits(src, lattice.num_states), dst, label, arc)
-    first_word = lattice.word_row_splits.astype(np.int64)
+        return LabelArcs(_splits(src, lattice.num_states), dst, label, np.arange(lattice.num_arcs))
+    return word_arcs(src, dst, lattice.word_row_splits, lattice.words, lattice.num_states)
+
+
+def word_arcs(
+    src: np.ndarray, dst: np.ndarray, row_splits: np.ndarray, words: np.ndarray, num_states: int
+) -> LabelArcs:
+    """Arcs with any number of words, as arcs with at most one each.
+
+    Args:
+        src, dst: (A,) states below ``num_states``, sorted by src, every arc to a higher state.
+        row_splits, words: the words of arc a are ``words[row_splits[a]:row_splits[a + 1]]``, ids above 0.
+    """
+    src, dst = src.astype(np.int64), dst.astype(np.int64)
+    arc = np.arange(len(src))
+    first_word = row_splits.astype(np.int64)
     num_words = np.diff(first_word)
     num_extra = np.maximum(num_words - 1, 0)  # arcs, and as many states
     extra_before = np.cumsum(num_extra) - num_extra
-    extra_of_state = np.bincount(src, num_extra, lattice.num_states).astype(np.int64)
-    state = np.arange(lattice.num_states) + np.cumsum(extra_of_state) - extra_of_state
+    extra_of_state = np.bincount(src, num_extra, num_states).astype(np.int64)
+    state = np.arange(num_states) + np.cumsum(extra_of_state) - extra_of_state
 
     piece_of = np.repeat(arc, 1 + num_extra)
     place = np.arange(len(piece_of)) - (arc + extra_before)[piece_of]
@@ -61,11 +74,11 @@ def label_arcs(lattice: Lattice, unit: str = "word") -> LabelArcs:
     piece_src = np.where(place == 0, state[src][piece_of], inner[piece_of] + place)
     last = place == num_extra[piece_of]
     piece_dst = np.where(last, state[dst][piece_of], inner[piece_of] + place + 1)
-    padded = np.append(lattice.words, 0).astype(np.int64)
+    padded = np.append(words, 0).astype(np.int64)
     label = np.where(num_words[piece_of] > 0, padded[first_word[piece_of] + place], 0)
     order = np.argsort(piece_src, kind="stable")
     return LabelArcs(
-        _splits(piece_src[order], lattice.num_states + int(num_extra.sum())),
+        _splits(piece_src[order], num_states + int(num_extra.sum())),
         piece_dst[order],
         label[order],
         np.where(place == 0, piece_of, -1)[order],

@@ -53,9 +53,13 @@ def lattice_oracle(lattice: Lattice, reference: Sequence[int], unit: str = "word
         ConfigError: on another unit.
         GraphError: if more than 2**30 cells were needed: a lattice of hours.
     """
-    graph = label_arcs(lattice, unit)
+    return arcs_oracle(label_arcs(lattice, unit), reference)
+
+
+def arcs_oracle(graph: LabelArcs, reference: Sequence[int]) -> Oracle:
+    """The same of arcs that are no `Lattice`, see `moe_asr.fsa.label_arcs.word_arcs`."""
     ids = np.asarray(reference, np.int64)
-    return _result(graph, ids, None if lattice.is_empty else _steps(graph, ids))
+    return _result(graph, ids, _steps(graph, ids) if graph.num_states else None)
 
 
 def nbest_oracle(
