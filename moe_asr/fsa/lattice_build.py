@@ -151,6 +151,9 @@ def _find_frames(arcs: LooseArcs, num_states: int) -> np.ndarray:
 def _given_frames(arcs: LooseArcs, final: int) -> np.ndarray:
     """The same, of states that arcs leave, as they tell."""
     assert arcs.src_frame is not None
+    if arcs.src_frame.min(initial=0) < 0:
+        arc = int(arcs.src_frame.argmin())
+        raise GraphError(f"state {arcs.src[arc]} is at frame {arcs.src_frame[arc]}")
     frame = np.full(final + 1, -1, np.int32)
     frame[arcs.src] = arcs.src_frame
     at_end = arcs.dst == final

@@ -34,7 +34,8 @@ def lattice_info(
     """
     best = best_path(lattice, acoustic_scale, graph_scale)
     first, last = (int(lattice.frame[i]) for i in (0, -1)) if lattice.num_states else (None, None)
-    depth = _depth(lattice)
+    depth, spans = _depth(lattice)
+    num_read = int(spans.sum())
     log_score = total_score(lattice, "log", acoustic_scale, graph_scale)
     return {
         "states": lattice.num_states,
@@ -44,9 +45,9 @@ def lattice_info(
         "first_frame": first,
         "last_frame": last,
         "is_partial": lattice.is_partial,
-        "density": lattice.num_arcs / len(depth) if len(depth) else None,
-        "depth": float(depth.mean()) if len(depth) else None,
-        "max_depth": int(depth.max()) if len(depth) else None,
+        "density": lattice.num_arcs / num_read if num_read else None,
+        "depth": float((depth * spans).sum() / num_read) if num_read else None,
+        "max_depth": int(depth.max()) if num_read else None,
         "log10_paths": None if best is None else log_num_paths(lattice) / math.log(10),
         "word_arcs": int((np.diff(lattice.word_row_splits) > 0).sum()),
         "distinct_words": len(np.unique(lattice.words)),
@@ -63,15 +64,11 @@ def lattice_info(
     }
 
 
-def _depth(lattice: Lattice) -> np.ndarray:
-    """The number of arcs over each frame from that of the start to the last that is read."""
-    if lattice.is_empty:
-        return np.zeros(0, np.int64)
-    first, last = int(lattice.frame[0]), int(lattice.frame[-1])
-    change = np.zeros(last - first + 1, np.int64)
-    np.add.at(change, lattice.frame[lattice.src] - first, 1)
-    np.add.at(change, lattice.frame[lattice.dst] - first, -1)
-    return np.cumsum(change)[:-1]
+def _depth(lattice: Lattice) -> tuple[np.ndarray, np.ndarray]:
+    """The number of arcs over the frames between those that states are at, and how many frames these are."""
+    frames, place = np.unique(lattice.frame, return_inverse=True)
+    begin, end = (np.bincount(place[s], minlength=len(frames)) for s in (lattice.src, lattice.dst))
+    return np.cumsum(begin - end)[:-1], np.diff(frames.astype(np.int64))
 
 
 def format_lattice_info(

@@ -52,13 +52,18 @@ def arc_scores(
     """(A,) float64: ``acoustic_scale * acoustic + graph_scale * graph``.
 
     Raises:
-        ConfigError: if a scale is negative or not finite.
+        ConfigError: if a scale is negative or not finite, or so large that sums of scores are not finite.
     """
     for name, scale in (("acoustic_scale", acoustic_scale), ("graph_scale", graph_scale)):
         if not 0.0 <= scale < math.inf:
             raise ConfigError(f"{name} must be finite, 0 or more, found {scale}")
     acoustic, graph = lattice.acoustic.astype(np.float64), lattice.graph.astype(np.float64)
-    return acoustic_scale * acoustic + graph_scale * graph
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = acoustic_scale * acoustic + graph_scale * graph
+        finite = np.isfinite(np.abs(scores).sum())
+    if not finite:
+        raise ConfigError(f"scores overflow with scales {acoustic_scale} and {graph_scale}")
+    return scores
 
 
 def forward_scores(
@@ -269,8 +274,9 @@ def _through_arcs(
     through = forward[lattice.src] + scores + backward[lattice.dst]
     sums = np.concatenate([forward, backward])
     largest = np.abs(sums[np.isfinite(sums)]).max(initial=0.0)
-    # every sum of a path has at most num_frames + 1 terms, each rounded once
-    rounding = 4 * (lattice.num_frames + 1) * float(np.finfo(np.float64).eps) * float(largest)
+    # every sum of a path has at most as many terms as it reads frames, and one; each is rounded once
+    num_terms = int(lattice.frame[-1]) - int(lattice.frame[0]) + 1
+    rounding = 4 * num_terms * float(np.finfo(np.float64).eps) * float(largest)
     return through, float(forward[-1]), rounding
 
 

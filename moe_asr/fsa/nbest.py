@@ -15,6 +15,8 @@ import numpy as np
 from moe_asr.errors import ConfigError
 from moe_asr.fsa.label_arcs import LabelArcs, label_arcs
 from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.lattice_kernels import accumulate
+from moe_asr.fsa.lattice_scores import arc_scores
 from moe_asr.fsa.word_times import WordCutter, WordTime, times_of_labels, word_times
 
 _SCORE_BITS = 60  # of the largest sum along a path
@@ -95,13 +97,13 @@ def nbest(
     Raises:
         ConfigError: on another value of an option.
     """
-    if n < 1:
+    if not n >= 1:
         raise ConfigError(f"n must be at least 1, found {n}")
-    arcs_scores, exponent = integer_scores(lattice, acoustic_scale, graph_scale)
+    scores_of_arcs, exponent = integer_scores(lattice, acoustic_scale, graph_scale)
     graph = label_arcs(lattice, unit)
     if lattice.is_empty:
         return []
-    totals, splits, arcs = _search(graph, arcs_scores, min(int(n), 1 << 60))
+    totals, splits, arcs = _search(graph, scores_of_arcs, int(min(n, 1 << 60)))
     scores = np.ldexp(totals.astype(np.float64), -exponent).tolist()
     return [
         _path(lattice, arcs[splits[i] : splits[i + 1]].copy(), score)
@@ -122,32 +124,25 @@ def integer_scores(
         (A,) int64, and the exponent.
 
     Raises:
-        ConfigError: if a scale is negative or not finite, or so large that sums are not.
+        ConfigError: as `arc_scores` does.
     """
-    for name, scale in (("acoustic_scale", acoustic_scale), ("graph_scale", graph_scale)):
-        if not 0.0 <= scale < math.inf:
-            raise ConfigError(f"{name} must be finite, 0 or more, found {scale}")
-    with np.errstate(over="ignore"):
-        score = acoustic_scale * lattice.acoustic.astype(np.float64)
-        score += graph_scale * lattice.graph.astype(np.float64)
-    # a path has at most one arc into each frame, and one final arc
-    largest = np.zeros(2 + lattice.num_frames)
-    place = np.where(lattice.token < 0, 1 + lattice.num_frames, lattice.frame[lattice.dst])
-    np.maximum.at(largest, place, np.abs(score))
-    bits = math.frexp(float(largest.sum()))[1]  # the sum is below 2**bits
-    if not math.isfinite(largest.sum()):
-        raise ConfigError(f"scores overflow with scales {acoustic_scale} and {graph_scale}")
-    exponent = _SCORE_BITS - bits
+    score = arc_scores(lattice, acoustic_scale, graph_scale)
+    largest = 0.0
+    if not lattice.is_empty:
+        arguments = lattice.src, lattice.dst, np.abs(score), lattice.num_states
+        # both ways: what leads nowhere is added up too
+        largest = max(accumulate(*arguments, way, False)[0].max() for way in (False, True))
+    exponent = _SCORE_BITS - math.frexp(largest)[1]  # no sum is above 2**_SCORE_BITS then
     return np.rint(np.ldexp(score, exponent)).astype(np.int64), exponent
 
 
 def _search(
-    graph: LabelArcs, arc_scores: np.ndarray, n: int
+    graph: LabelArcs, scores: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores (R,), splits (R + 1,) and arcs of the lattice, ragged."""
     from moe_asr.fsa.nbest_kernels import NONE, best_sequences, best_to_end, trace_paths
 
-    score = np.where(graph.arc >= 0, arc_scores[graph.arc], 0)
+    score = np.where(graph.arc >= 0, scores[graph.arc], 0)
     known, label = np.unique(np.append(graph.label, 0), return_inverse=True)
     label = label[:-1].astype(np.int64)
     rest = best_to_end(graph.arc_splits, graph.dst, score)

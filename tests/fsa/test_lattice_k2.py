@@ -124,6 +124,8 @@ def test_frames_that_do_not_fit_are_named() -> None:
         build_lattice(replace(loop, src_frame=frames), 3)
     with pytest.raises(GraphError, match=r"state 1 is at several frames \(2 and another\)"):
         build_lattice(replace(loop, src_frame=np.array([0, 2, 1])), 3)
+    with pytest.raises(GraphError, match="state . is at frame -3"):
+        build_lattice(replace(loop, src_frame=np.array([-3, -2, -1])), 3)
     assert build_lattice(replace(loop, label=loop.label * 0), 0, 4).num_frames == 4
 
 

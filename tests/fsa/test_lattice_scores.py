@@ -224,6 +224,32 @@ def test_huge_scores_stay_numbers() -> None:
     assert prune(lattice, 4.1 * big).num_arcs == 4
 
 
+@pytest.mark.parametrize(("acoustic", "graph"), [(-1e30, 0.0), (1e30, -1e30), (-1e8, 0.0)])
+def test_scores_that_overflow_are_refused(acoustic: float, graph: float) -> None:
+    """No infinity and no NaN comes out, of one score or of a sum of finite ones; and no warning."""
+    arcs = [LatticeArc(i, i + 1, 1, i == 0, acoustic, graph, ()) for i in range(3)]
+    lattice = lattice_of([*arcs, LatticeArc(3, 4, -1, False, 0.0, 0.0, ())], [0, 1, 2, 3, 3], 3)
+    for compute in (
+        best_path,
+        arc_posteriors,
+        lambda lattice, *scales: forward_scores(lattice, "log", *scales),
+        lambda lattice, *scales: prune(lattice, 1.0, *scales),
+    ):
+        with pytest.raises(ConfigError, match=r"scores overflow with scales 1e\+300 and 1e\+300"):
+            compute(lattice, 1e300, 1e300)
+
+
+def test_pruning_of_a_late_piece_is_as_exact() -> None:
+    """Rounding grows with the frames that are read, not with the place in the stream."""
+    arcs = [
+        LatticeArc(0, 1, 1, True, -100.0, 0.0, (1,)),
+        LatticeArc(0, 1, 2, True, -100.0, -1e-6, (2,)),
+        LatticeArc(1, 2, -1, False, 0.0, 0.0, ()),
+    ]
+    late = 2**31 - 2
+    assert prune(lattice_of(arcs, [late, late + 1, late + 1], late + 1), 0.0).num_arcs == 2
+
+
 def test_many_paths_are_summed_exactly() -> None:
     """2 ** 5000 paths, more than a float64 can count; each has the same share."""
     length, score = 5000, -0.75

@@ -129,6 +129,14 @@ def test_figures(number: int) -> None:
         assert info["depth"] is info["max_depth"] is info["density"] is None
 
 
+def test_figures_of_very_many_frames() -> None:
+    """Memory is that of states and arcs."""
+    arcs = [LatticeArc(0, 1, 1, True, 0.0, 0.0, ()), LatticeArc(1, 2, -1, False, 0.0, 0.0, ())]
+    last = 2**31 - 1
+    info = lattice_info(lattice_of(arcs, [0, last, last], last))
+    assert (info["depth"], info["max_depth"], info["density"]) == (1.0, 1, 2 / last)
+
+
 def test_figures_of_no_path() -> None:
     info = lattice_info(Lattice.empty(9))
     assert info["frames"] == 9 and info["states"] == info["arcs"] == 0

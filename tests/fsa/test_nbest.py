@@ -257,6 +257,20 @@ def test_magnitudes(magnitude: float) -> None:
     assert found[0].score == pytest.approx(-30 * float(np.float32(magnitude)), rel=1e-12)
 
 
+def test_of_a_lattice_of_very_many_frames() -> None:
+    """Memory is that of states and arcs: a piece may be late in a stream, and leave out frames."""
+    arcs = [
+        LatticeArc(0, 1, 1, True, -1.0, 0.0, (1,)),
+        LatticeArc(0, 1, 2, True, -2.0, 0.0, (2,)),
+        LatticeArc(1, 2, -1, False, 0.0, 0.0, ()),
+    ]
+    found = nbest(lattice_of(arcs, [5, 2**31 - 1, 2**31 - 1], 1 << 60), 5)
+    assert [(path.words, path.label_frames.tolist()) for path in found] == [
+        ((1,), [2**31 - 2]),
+        ((2,), [2**31 - 2]),
+    ]
+
+
 def test_integer_scores_are_exact_where_scores_are_multiples() -> None:
     lattice = sausage([[((1,), -0.375), ((2,), -1e3)], [((1,), 2.0**-20)]])
     scores, exponent = integer_scores(lattice)
@@ -273,10 +287,12 @@ def test_integer_scores_are_exact_where_scores_are_multiples() -> None:
     ("options", "message"),
     [
         ({"n": 0}, "n must be at least 1, found 0"),
+        ({"n": math.nan}, "n must be at least 1, found nan"),
         ({"unit": "phone"}, "unit must be one of word, token, found 'phone'"),
         ({"acoustic_scale": -1.0}, "acoustic_scale must be finite, 0 or more, found -1.0"),
         ({"graph_scale": math.nan}, "graph_scale must be finite, 0 or more, found nan"),
         ({"graph_scale": 1e308}, "scores overflow"),
+        ({"graph_scale": 1.9e307}, "scores overflow"),  # each is finite, the sum is not
     ],
 )
 @pytest.mark.parametrize("frames", [[0, 1, 1], []])
