@@ -158,6 +158,8 @@ class _Block:
         """What the lines say; `GraphError` if it is no lattice."""
         if not self.arcs and not self.finals:
             return Lattice.empty(0)
+        if not self.finals:
+            raise GraphError(f"{len(self.arcs)} arcs and no final state")
         rows = np.array(self.arcs, np.int64).reshape(-1, 4)
         finals = np.array(list(self.finals), np.int64)
         # the start first; no room for the numbers that a text leaves out

@@ -154,6 +154,7 @@ def test_kaldis_own_text_is_read(tmp_path: Path) -> None:
         ("a\n0 1 2 3\n1\n1\n\n", ":4: a second final weight of state 1"),
         ("a\n0 1 2 3\n1 0,1\n\n", ":4: lattice a: lattice: final arc 1: acoustic score -1.0"),
         ("a\n0 1 2 3\n0 1 0 3\n1\n\n", ":5: lattice a: state 0: an arc of epsilon that is no part"),
+        ("a\n0 1 2 3\n\n", ":3: lattice a: 1 arcs and no final state"),
         ("a\n0 1 2 3\n0 0 2 3\n1\n\n", ":5: lattice a: state 0 is reached at several frames"),
     ],
 )
