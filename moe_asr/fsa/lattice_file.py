@@ -70,6 +70,7 @@ class LatticeWriter:
         self._tables = {"token": token_table, "word": word_table}
         self._metadata = dict(metadata or {})
         self._names: dict[str, None] = {}
+        self._unfinished = ""  # the lattice that is being written
         self._header()  # refuse what cannot be written before the work is done, not after it
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stack = ExitStack()
@@ -90,8 +91,9 @@ class LatticeWriter:
 
         Raises:
             GraphError: if the name cannot be taken, the lattice has parts that are on no path, or ids that
-                are not in the tables.
+                are not in the tables; or if the disk did not take all of an earlier one.
         """
+        self._check_whole()
         where = f"{self.path}: lattice {name!r}"
         if not isinstance(name, str) or not name or name in self._names:
             problem = "the name is there already" if name in self._names else "not a name"
@@ -108,6 +110,7 @@ class LatticeWriter:
             key: np.ascontiguousarray(values, _NUMPY[_DTYPES[key]]).tobytes()
             for key, values in _arrays(lattice).items()
         }
+        self._unfinished = name
         self._index["crc32"].append(_checksum(encoded_name, parts))
         self._index["num_frames"].append(lattice.num_frames)
         self._index["is_partial"].append(lattice.is_partial)
@@ -118,6 +121,7 @@ class LatticeWriter:
         for key, content in parts.items():
             self._parts[key].write(content)
         self._names[name] = None
+        self._unfinished = ""
 
     def __enter__(self) -> "LatticeWriter":
         return self
@@ -131,6 +135,12 @@ class LatticeWriter:
         with self._stack:
             if kind is None:
                 self._finish()
+
+    def _check_whole(self) -> None:
+        if self._unfinished:
+            raise GraphError(
+                f"{self.path}: lattice {self._unfinished!r} could not be written, so nothing is"
+            )
 
     def _header(self) -> str:
         tokens, words = self._tables["token"], self._tables["word"]
@@ -150,6 +160,7 @@ class LatticeWriter:
         return text
 
     def _finish(self) -> None:
+        self._check_whole()
         index = {
             name: np.array(values, _NUMPY[_DTYPES[name]]).tobytes()
             for name, values in self._index.items()

@@ -105,6 +105,25 @@ def test_nothing_is_left_of_a_broken_write(tmp_path: Path) -> None:
     same(Lattice.load(tmp_path / "a", "old"), lattice)
 
 
+def test_no_archive_of_half_a_lattice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is found out in the middle, and the caller goes on with the next lattice."""
+    lattice = random_lattice(random.Random(1))
+
+    class Full:
+        def write(self, content: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(GraphError, match="a: lattice 'y' could not be written, so nothing is"):
+        with LatticeWriter(tmp_path / "a") as writer:
+            writer.write("x", lattice)
+            with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+                patch.setitem(writer._parts, "graph", Full())
+                writer.write("y", lattice)
+            with pytest.raises(GraphError, match="a: lattice 'y' could not be written"):
+                writer.write("z", lattice)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     lattice = random_lattice(random.Random(2), num_frames=6, width=4)
     assert lattice.token.max() == 3 and lattice.words.max() == 3
