@@ -22,6 +22,7 @@ from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph_openfst import fst_tables
 from moe_asr.fsa.lattice import FINAL, Lattice
 from moe_asr.fsa.lattice_build import LooseArcs, build_lattice
+from moe_asr.fsa.openfst import parse_cost, parse_label, parse_number
 from moe_asr.text.lines import read_lines
 from moe_asr.text.symbol_table import SymbolTable
 
@@ -140,12 +141,12 @@ class _Block:
         self, fields: list[str], isymbols: SymbolTable | None, osymbols: SymbolTable | None
     ) -> None:
         """Takes one line; ValueError says what is wrong with it."""
-        state = _number(fields[0], "a state")
+        state = parse_number(fields[0], "a state")
         self.start = state if self.start is None else self.start
         weight = _parse_weight(fields[-1]) if len(fields) in (2, 5) else (0.0, 0.0)
         if len(fields) in (4, 5):
-            labels = _label(fields[2], isymbols), _label(fields[3], osymbols)
-            self.arcs.append((state, _number(fields[1], "a state"), *labels))
+            labels = parse_label(fields[2], isymbols), parse_label(fields[3], osymbols)
+            self.arcs.append((state, parse_number(fields[1], "a state"), *labels))
             self.scores.append(weight)
         elif len(fields) in (1, 2):
             if state in self.finals:
@@ -226,28 +227,5 @@ def _parse_weight(field: str) -> _Weight:
     parts = field.split(",")
     if len(parts) != 2:
         raise ValueError(f"expected graph and acoustic cost, found {field!r}")
-    values = []
-    for part in parts:
-        try:
-            value = float(part.replace("_", "x"))  # Python's own digit groups are none here
-        except ValueError:
-            raise ValueError(f"expected a cost, found {part!r}") from None
-        if not abs(value) <= float(np.finfo(np.float32).max):
-            raise ValueError(f"cost {part} is not finite")
-        values.append(0.0 - value)
-    return values[0], values[1]
-
-
-def _number(field: str, what: str) -> int:
-    if not (field.isascii() and field.isdecimal()) or int(field) >= 1 << 31:
-        raise ValueError(f"expected {what}, found {field!r}")
-    return int(field)
-
-
-def _label(field: str, symbols: SymbolTable | None) -> int:
-    if symbols is None:
-        return _number(field, "a label")
-    label = symbols.get(field)
-    if label is None:
-        raise ValueError(f"symbol {field!r} is not in {symbols.source}")
-    return label
+    graph, acoustic = (0.0 - parse_cost(part) for part in parts)
+    return graph, acoustic

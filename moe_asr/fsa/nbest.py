@@ -15,8 +15,6 @@ import numpy as np
 from moe_asr.errors import ConfigError
 from moe_asr.fsa.label_arcs import LabelArcs, label_arcs
 from moe_asr.fsa.lattice import Lattice
-from moe_asr.fsa.lattice_kernels import accumulate
-from moe_asr.fsa.lattice_scores import arc_scores
 from moe_asr.fsa.word_times import WordCutter, WordTime, times_of_labels, word_times
 
 _SCORE_BITS = 60  # of the largest sum along a path
@@ -126,6 +124,9 @@ def integer_scores(
     Raises:
         ConfigError: as `arc_scores` does.
     """
+    from moe_asr.fsa.lattice_kernels import accumulate
+    from moe_asr.fsa.lattice_scores import arc_scores
+
     score = arc_scores(lattice, acoustic_scale, graph_scale)
     largest = 0.0
     if not lattice.is_empty:

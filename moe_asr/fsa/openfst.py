@@ -224,14 +224,14 @@ def fst_from_text(
             continue
         try:
             if len(fields) in (4, 5):
-                labels = (_label(fields[2], isymbols), _label(fields[3], osymbols))
-                cost = _parse_cost(fields[4]) if len(fields) == 5 else 0.0
+                labels = (parse_label(fields[2], isymbols), parse_label(fields[3], osymbols))
+                cost = parse_cost(fields[4]) if len(fields) == 5 else 0.0
                 states = (_state(fields[0], limit), _state(fields[1], limit))
                 arcs.append((*states, *labels, -cost))
             elif len(fields) in (1, 2):
                 # OpenFst writes "state Infinity" of a state that has no arcs and is not final
                 infinite = fields[1:] == ["Infinity"]
-                cost = _parse_cost(fields[1]) if len(fields) == 2 and not infinite else 0.0
+                cost = parse_cost(fields[1]) if len(fields) == 2 and not infinite else 0.0
                 state = _state(fields[0], limit)
                 if state in finals:
                     raise ValueError(f"a second final cost of state {state}")
@@ -267,26 +267,25 @@ def write_fst_text(
     write_text(path, fst_to_text(fst, isymbols, osymbols))
 
 
-def _state(field: str, limit: int) -> int:
-    if not field.isdecimal() or int(field) >= 1 << 31:
-        raise ValueError(f"expected a state, found {field!r}")
-    if int(field) >= limit:
-        raise ValueError(f"state {field}, in a text that is too short to use so many")
+def parse_number(field: str, what: str) -> int:
+    """A number from 0 to 2**31 - 1; ValueError says that ``what`` was expected."""
+    if not (field.isascii() and field.isdecimal()) or int(field) >= 1 << 31:
+        raise ValueError(f"expected {what}, found {field!r}")
     return int(field)
 
 
-def _label(field: str, symbols: SymbolTable | None) -> int:
+def parse_label(field: str, symbols: SymbolTable | None) -> int:
+    """A label, or the symbol of one; ValueError if it is none."""
     if symbols is None:
-        if not field.isdecimal() or int(field) >= 1 << 31:
-            raise ValueError(f"expected a label, found {field!r}")
-        return int(field)
+        return parse_number(field, "a label")
     index = symbols.get(field)
     if index is None:
         raise ValueError(f"symbol {field!r} is not in {symbols.source}")
     return index
 
 
-def _parse_cost(field: str) -> float:
+def parse_cost(field: str) -> float:
+    """A cost within float32; ValueError if it is none."""
     try:
         if "_" in field:
             raise ValueError  # Python's own digit groups
@@ -296,3 +295,10 @@ def _parse_cost(field: str) -> float:
     if not abs(cost) <= float(np.finfo(np.float32).max):
         raise ValueError(f"cost {field} is not finite")
     return cost
+
+
+def _state(field: str, limit: int) -> int:
+    state = parse_number(field, "a state")
+    if state >= limit:
+        raise ValueError(f"state {field}, in a text that is too short to use so many")
+    return state

@@ -121,6 +121,7 @@ def test_text_with_symbols() -> None:
         ("0 1 1 1\n\n-1\n", "a.txt:3: expected a state"),
         ("0 1 1 1 1e39\n", "a.txt:1: cost 1e39 is not finite"),
         ("0 1 1 1 1_0\n", "a.txt:1: expected a cost, found '1_0'"),
+        ("0 \u0663 1 1\n", "a.txt:1: expected a state, found '\u0663'"),
         ("0 \u00b2 1 1\n", "a.txt:1: expected a state, found '\u00b2'"),
         ("0 1 \u00b2 1\n", "a.txt:1: expected a label, found '\u00b2'"),
         ("0 1 1 1\n1 2\n1 3\n", "a.txt:3: a second final cost of state 1"),
