@@ -80,7 +80,7 @@ class Lattice:
                 raise GraphError(
                     f"lattice: {name}: {len(getattr(self, name))} values for {self.num_arcs} arcs"
                 )
-        if self.num_frames < 0:
+        if not isinstance(self.num_frames, (int, np.integer)) or self.num_frames < 0:
             raise GraphError(f"lattice: num_frames is {self.num_frames}")
         self._check_words()
         if self.num_states == 0 and self.num_arcs == 0:

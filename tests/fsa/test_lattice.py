@@ -38,6 +38,7 @@ def changed(name: str, place: Any, value: Any) -> dict[str, Any]:
         ({"starts_token": [True] * 6}, "starts_token: expected a vector of bool, found list"),
         ({"token": GOOD.token[1:]}, "token: 5 values for 6 arcs"),
         ({"num_frames": -1}, "num_frames is -1"),
+        ({"num_frames": 6.5}, "num_frames is 6.5"),
         ({"num_frames": 3}, "frames of states must lie between 0 and 3"),
         (changed("frame", 0, -1), "frames of states must lie between 0 and 6"),
         (changed("word_row_splits", 0, 1), "word_row_splits: expected 7 values"),

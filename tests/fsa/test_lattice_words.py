@@ -1,5 +1,6 @@
 """A lattice's words and their posteriors against the enumeration of all paths."""
 
+import json
 import math
 import random
 from collections import defaultdict
@@ -109,6 +110,8 @@ def test_of_no_path() -> None:
 def test_figures(number: int) -> None:
     lattice = random_lattice(random.Random(number), exact=False)
     arcs, paths = arcs_of_lattice(lattice), paths_of(lattice)
+    numpys = replace(lattice, num_frames=np.int64(lattice.num_frames), is_partial=np.bool_(True))
+    json.dumps(lattice_info(numpys))
     info = lattice_info(lattice, 0.5, 2.0)
     assert 10 ** info["log10_paths"] == pytest.approx(len(paths))
     assert info["distinct_words"] == len({word for path in paths for word in path.words})
