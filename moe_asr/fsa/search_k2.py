@@ -169,7 +169,8 @@ class K2Engine(SearchEngine):
         lattices = self._intersect(log_probs, offsets, lengths, partial)
         for row, (length, lattice) in enumerate(zip(lengths, lattices, strict=True)):
             taken_out = float(offsets[row, :length].double().sum())
-            if abs(total_score(lattice, "tropical") - taken_out) > _LARGE_SCORE:
+            score = total_score(lattice, "tropical")
+            if np.isfinite(score) and abs(score - taken_out) > _LARGE_SCORE:
                 whole = log_probs[row : row + 1, :length]
                 path = best_path_offsets(lattice)[None]
                 lattices[row] = self._intersect(whole, path, [length], partial)[0]

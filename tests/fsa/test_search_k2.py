@@ -163,6 +163,20 @@ def test_no_path_is_a_result_of_its_utterance_only() -> None:
 
 
 @pytest.mark.k2
+def test_an_utterance_without_a_path_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_for(Lexicon([Pronunciation("XY", ("x", "y"))]), SearchOptions())
+    log_probs = log_probs_of(1, 4)
+    log_probs[0, 1:] = torch.tensor([-INF, 0.0, -INF])
+    calls = []
+    intersect = K2Engine._intersect
+    monkeypatch.setattr(
+        K2Engine, "_intersect", lambda *args: calls.append(args) or intersect(*args)
+    )
+    assert engine.search(log_probs, torch.tensor([4]))[0].is_empty
+    assert len(calls) == 1
+
+
+@pytest.mark.k2
 @settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_partial_results_against_enumeration(number: int) -> None:
