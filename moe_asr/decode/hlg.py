@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OneBestOptions(NativeSearchOptions):
-    """How the graph is searched: the beams, the topology of an LG or T, what the native engine adds, and this.
+    """How the graph is searched: the beams, the topology of an LG or T, what native adds, and this.
 
     Attributes:
         engine: one of `ENGINES`; ``auto`` is k2 on a GPU if it is installed, and native everywhere else.
@@ -110,7 +110,7 @@ class OneBest(DecodingMethod):
         return hypotheses
 
     def _get_ready(self) -> None:
-        """What only a first search does (compile, hand k2 the graph) is done here, not while time is taken."""
+        """What only a first search does (compile, hand k2 the graph) is done while no time is taken."""
         from moe_asr.fsa.lattice_scores import best_path
 
         frame = torch.zeros(1, 1, len(self.graph.token_table))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from moe_asr.decode.greedy import CtcGreedy, collapse
 from moe_asr.config import from_dict
+from moe_asr.decode.greedy import CtcGreedy, collapse
 from moe_asr.decode.lattice_archive import keep_lattices
 from moe_asr.decode.registry import (
     DecodingMethod,
