@@ -6,7 +6,9 @@ A bigram of 15,500 words (`benchmarks.big_graph`) gives LG and HLG, which are bu
 ``--cache``; posteriors of sentences that it was not trained on are simulated (`benchmarks.ctc_simulator`).
 Every engine runs at several settings, each once in a process of its own, for error rates and memory, and then
 all in turns in this process, for time: the wall time of the search alone, with the posteriors in memory,
-median of the rounds. Last line: one JSON object.
+median of the rounds. Last line: one JSON object. Speed-ups called ``exact`` are of native without
+accelerations; for those called ``same_frames`` the peer is given only the frames that native's
+``blank_skip`` leaves.
 """
 
 import argparse

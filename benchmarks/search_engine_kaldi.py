@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search_engines import Decoded, Engine, Setting, WordLattice, missing_module
+from benchmarks.search_engines import (
+    Decoded,
+    Engine,
+    Setting,
+    WordLattice,
+    missing_module,
+    without_sure_blanks,
+)
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.openfst import import_kaldifst, to_kaldifst
 
@@ -30,6 +37,7 @@ class KaldiEngine(Engine):
         self._source: Any = None  # a weak reference: only the OpenFst form is kept
         self._fst: Any = None
         self._decoder: Any = None
+        self._blank_skip = 1.0
 
     @classmethod
     def why_not(cls) -> str | None:
@@ -38,14 +46,17 @@ class KaldiEngine(Engine):
     def prepare(self, graph: DecodingGraph, setting: Setting) -> None:
         if self._source is None or self._source() is not graph:
             self._source, self._fst = weakref.ref(graph), to_kaldifst(graph.to_fst())
-        self._decoder = self._make(self._fst, setting)
+        options = dict(setting)
+        self._blank_skip = options.pop("blank_skip", 1.0)
+        self._decoder = self._make(self._fst, options)
 
     @abstractmethod
     def _make(self, fst: Any, setting: Setting) -> Any:
         """The decoder."""
 
     def load(self, log_probs: Sequence[np.ndarray]) -> Any:
-        return [np.ascontiguousarray(rows, np.float32) for rows in log_probs]
+        kept = without_sure_blanks(log_probs, self._blank_skip)
+        return [np.ascontiguousarray(rows, np.float32) for rows in kept]
 
     def search(self, loaded: Any) -> list[Any]:
         kaldi_decoder = _import_kaldi_decoder()
@@ -67,7 +78,10 @@ class KaldiBestPaths(KaldiEngine):
         wide = (12, 16) if quick else (8, 10, 12, 14, 16, 18)
         narrow = () if quick else (14, 16, 18, 20)
         beams = [*((beam, 7000) for beam in wide), *((beam, 2000) for beam in narrow)]
-        return [{"beam": float(beam), "max_active": active} for beam, active in beams]
+        plain = [{"beam": float(beam), "max_active": active} for beam, active in beams]
+        same_frames = () if quick else (12, 14, 16)  # as native's with the same blank_skip
+        skipping = ({"beam": float(beam), "max_active": 7000} for beam in same_frames)
+        return [*plain, *({**setting, "blank_skip": 0.99} for setting in skipping)]
 
     def _make(self, fst: Any, setting: Setting) -> Any:
         kaldi_decoder = _import_kaldi_decoder()

@@ -1,6 +1,7 @@
 """What the search benchmark asks of an engine, and which engines there are."""
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,20 @@ def engine_class(name: str) -> type[Engine]:
     engine: type[Engine] = getattr(importlib.import_module(module), attribute)
     assert engine.name == name, engine
     return engine
+
+
+def without_sure_blanks(log_probs: Sequence[np.ndarray], threshold: float) -> list[np.ndarray]:
+    """What ``blank_skip`` leaves of each utterance, for engines that have no such option.
+
+    A frame goes if its blank has at least this posterior, and so has the frame before it.
+    """
+    kept = []
+    for rows in log_probs:
+        is_blank = rows[:, 0] >= np.float32(math.log(threshold))
+        is_blank[1:] &= is_blank[:-1].copy()
+        is_blank[:1] = False
+        kept.append(np.ascontiguousarray(rows[~is_blank]))
+    return kept
 
 
 def missing_module(name: str, load: Callable[[], object]) -> str | None:

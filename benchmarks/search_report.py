@@ -78,18 +78,29 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def k2_reference(rows: Sequence[Row]) -> Row | None:
-    """k2 at ``max_active`` 2000; None if it did not run."""
-    found = (row for row in rows if row.job.engine == "k2")
-    return next((r for r in found if r.job.setting["max_active"] == K2_REFERENCE_ACTIVE), None)
+    """k2 at ``max_active`` 2000 and its widest search beam, all frames given; None if it did not run."""
+    found = [
+        row
+        for row in rows
+        if row.job.engine == "k2"
+        and row.job.setting["max_active"] == K2_REFERENCE_ACTIVE
+        and not _skips(row)
+    ]
+    return max(found, key=lambda row: row.job.setting.get("search_beam", 0.0), default=None)
 
 
-def faster_reference(rows: Sequence[Row]) -> Row | None:
+def _skips(row: Row) -> bool:
+    return "blank_skip" in row.job.setting
+
+
+def faster_reference(rows: Sequence[Row], skipping: bool = False) -> Row | None:
     """The setting at which `FasterDecoder` is to be compared: its fastest of those that lose nothing.
 
     That is, whose WER is no worse than k2's reference; if there are none or k2 did not run, the fastest of
-    those with the best WER of this decoder.
+    those with the best WER of this decoder. All frames are given to it, or (``skipping``) those that
+    ``blank_skip`` leaves.
     """
-    mine = [row for row in rows if row.job.engine == "faster"]
+    mine = [row for row in rows if row.job.engine == "faster" and _skips(row) == skipping]
     if not mine:
         return None
     k2 = k2_reference(rows)
@@ -131,7 +142,8 @@ def comparisons(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """The JSON object; a speed-up is None where the peer, or a native setting no worse, is missing.
 
-    Those called ``exact`` are of native settings without accelerations.
+    Those called ``exact`` are of native settings without accelerations. For those called ``same_frames``
+    the peer is given the frames that native's ``blank_skip`` leaves; the peers of all others read all frames.
     """
     result: dict[str, Any] = {"results": [row.json() for row in rows]}
     for name, peer in (("k2", k2_reference(rows)), ("faster", faster_reference(rows))):
@@ -140,9 +152,14 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         result[f"speedup_vs_{name}"] = round(peer.rtf / ours.rtf, 2) if known else None
         result[f"{name}_settings"] = peer.job.setting if peer is not None else None
         result[f"native_settings_vs_{name}"] = ours.job.setting if ours is not None else None
-        plain = [row for row in rows if "blank_skip" not in row.job.setting]
+        plain = [row for row in rows if not _skips(row)]
         exact = fastest_no_worse(plain, peer) if peer is not None else None
         known = peer is not None and exact is not None
         result[f"speedup_vs_{name}_exact"] = round(peer.rtf / exact.rtf, 2) if known else None
+    skipping_k2 = next((row for row in rows if row.job.engine == "k2" and _skips(row)), None)
+    for name, peer in (("k2", skipping_k2), ("faster", faster_reference(rows, skipping=True))):
+        ours = fastest_no_worse(rows, peer) if peer is not None else None
+        known = peer is not None and ours is not None
+        result[f"speedup_vs_{name}_same_frames"] = round(peer.rtf / ours.rtf, 2) if known else None
     result["comparisons"] = comparisons(rows)
     return result

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.search_engines import Engine, Setting, engine_class
 from benchmarks.search_inputs import TestSet
 from benchmarks.search_scoring import Accuracy, accuracy
@@ -119,6 +121,8 @@ def measure_speed(
     Returns:
         By the text of the job.
     """
+    torch.set_num_threads(1)  # what the environment says is read when torch is imported
+    found: list[Any] | None = None
     made: dict[str, Engine] = {}
     walls: dict[str, list[float]] = {str(job): [] for job in jobs}
     cpus: dict[str, list[float]] = {str(job): [] for job in jobs}
@@ -132,6 +136,8 @@ def measure_speed(
             engine = made[job.engine]
             engine.prepare(graphs(engine.graph_kind), job.setting)
             loaded = engine.load(part.log_probs)
+            found = None  # what the job before it found is not freed in this one's time
+            gc.collect()
             start, cpu_start = time.perf_counter(), time.process_time()
             found = engine.search(loaded)
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start

@@ -15,9 +15,8 @@ lang() { local script=$1; shift; "$python" "$root/lang/$script.py" "$@"; }
 # runs N: whether stage N is among those asked for
 runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 say() { printf '\n== stage %s: %s\n' "$1" "$2"; }
-has_k2() { "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("k2") is None)'; }
 
-# on_one_core COMMAND ...: the searches of k2 use threads of their own: one core is what makes RTFs comparable
+# on_one_core COMMAND ...: k2 and BLAS may use threads of their own: one core is what makes RTFs comparable
 on_one_core() {
   local core
   core=$("$python" -c 'import os; print(min(os.sched_getaffinity(0)))' 2>/dev/null || true)

@@ -1,5 +1,7 @@
 """The ``moe-asr`` command: what it lists, what it imports, how it reports errors."""
 
+import argparse
+import logging
 import subprocess
 import sys
 from importlib import import_module
@@ -31,6 +33,21 @@ def test_input_errors_are_one_line_and_status_2(
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and str(manifest) in error[0]
     assert not (tmp_path / "cmvn.json").exists()
+
+
+def test_the_log_is_seen_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        logging.getLogger("moe_asr.fsa.native.compiling").info("compiled the search in %.1f s", 2.0)
+        logging.getLogger("elsewhere").info("not ours")
+        return 0
+
+    monkeypatch.setattr("moe_asr.cli.info.run", run)
+    for _ in range(2):
+        assert main(["info", "--preset", "tiny"]) == 0
+        assert capsys.readouterr().err == "compiled the search in 2.0 s\n"
+    assert not logging.getLogger("moe_asr").handlers
 
 
 def test_help_does_not_import_torch() -> None:

@@ -102,12 +102,7 @@ if runs 6; then
 fi
 
 if runs 7; then
-  methods=(--method ctc_greedy)
-  if has_k2; then
-    methods+=(--method one_best --graph "$exp/graph_3gram/HLG.safetensors")
-  else
-    echo "k2 is not installed for $("$python" --version): the graph is not searched, only greedy results"
-  fi
+  methods=(--method ctc_greedy --method one_best --graph "$exp/graph_3gram/HLG.safetensors")
   for system in "${systems[@]}"; do
     for test_set in dev test; do
       say 7 "decoding: $system, $test_set"

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--graph", type=Path, help="decoding graph, for methods that search one")
     parser.add_argument(
         "--option", action="append", default=[], metavar="METHOD.NAME=VALUE",
-        help="repeatable, one_best.search_beam=15 for instance",
+        help="repeatable, one_best.search_beam=15 for instance; all are in docs/search.md",
     )  # fmt: skip
     parser.add_argument(
         "--streaming",
@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "characters and the words of other languages",
     )  # fmt: skip
     parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="torch threads (default: torch's choice); one_best.num_threads is of the search",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
@@ -69,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
     options = parse_options(args.option, names)
     cuts = list(read_cuts(args.manifest))
     references = collect(((cut.id, transcript_of(cut)) for cut in cuts), str(args.manifest))
+    try:
+        torch.zeros(1, device=args.device)
+    except (AssertionError, RuntimeError) as error:
+        raise ConfigError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     loaded = load_model_dir(args.model, args.device)
     graph = load_graph(args.graph) if args.graph else None
     resources = DecodingResources(loaded.tokenizer, graph, args.device)

@@ -2,8 +2,11 @@
 
 import argparse
 import importlib
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from moe_asr import __version__
 from moe_asr.errors import MoeAsrError
@@ -56,10 +59,25 @@ def main(argv: list[str] | None = None) -> int:
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     try:
-        return int(args.run(args) or 0)
+        with log_on_stderr():
+            return int(args.run(args) or 0)
     except MoeAsrError as error:
         print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def log_on_stderr() -> Iterator[None]:
+    """While the block runs, the package's own log, such as why the first search took so long, is shown."""
+    logger, handler = logging.getLogger("moe_asr"), logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 if __name__ == "__main__":

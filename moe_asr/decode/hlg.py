@@ -1,17 +1,18 @@
 """One-best decoding on a graph: the words of the best path through the lattice."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, Hypothesis, register
 from moe_asr.errors import ConfigError
-from moe_asr.fsa.engine import SearchOptions
 from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.native.options import NativeSearchOptions
 from moe_asr.fsa.topology import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -19,19 +20,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OneBestOptions(SearchOptions):
-    """How the graph is searched.
+class OneBestOptions(NativeSearchOptions):
+    """How the graph is searched: the beams, the topology of an LG or T, what native adds, and this.
 
     Attributes:
-        engine: one of `ENGINES`; ``auto`` is native on a CPU, and k2 on a GPU.
-        topology: of an LG or T: ``standard`` or ``modified``. An HLG or HT has its own.
+        engine: one of `ENGINES`; ``auto`` is k2 on a GPU if it is installed, and native everywhere else.
         partial: where no path ends as the graph wants it, take the best one that stands anywhere, instead
             of giving no words.
+        num_threads: utterances of a batch that the native engine searches at a time.
     """
 
     engine: str = AUTO
-    topology: str = "standard"
     partial: bool = False
+    num_threads: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +41,8 @@ class OneBestOptions(SearchOptions):
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}"
                 )
+        if self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, found {self.num_threads}")
 
 
 @register("one_best")
@@ -50,7 +53,7 @@ class OneBest(DecodingMethod):
         lattice_sink: is called with the name and the lattice of every utterance, if it is set.
 
     Raises:
-        ConfigError: if there is no graph, or the engine does not run on the device.
+        ConfigError: if there is no graph, or the engine cannot do what the options ask for.
         GraphError: if the graph is not over the tokenizer's tokens, or the engine cannot search it.
         MissingDependencyError: if the engine needs k2, and there is none.
     """
@@ -63,15 +66,15 @@ class OneBest(DecodingMethod):
         if resources.graph is None:
             raise ConfigError("one_best searches a graph: none was given")
         resources.graph.check_tokens(resources.tokenizer.tokens)
-        beams = {field.name: getattr(options, field.name) for field in fields(SearchOptions)}
         self._engine = make_engine(
             options.engine,
             resources.graph,
-            SearchOptions(**beams),
+            options,
             resources.device,
-            options.topology,
+            num_threads=options.num_threads,
         )
         self.lattice_sink: Callable[[str, Lattice], None] | None = None
+        self._get_ready()
 
     @property
     def graph(self) -> DecodingGraph:
@@ -105,6 +108,15 @@ class OneBest(DecodingMethod):
             words = self._words(path)
             hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, path.tokens))
         return hypotheses
+
+    def _get_ready(self) -> None:
+        """What only a first search does (compile, hand k2 the graph) is done while no time is taken."""
+        from moe_asr.fsa.lattice_scores import best_path
+
+        frame = torch.zeros(1, 1, len(self.graph.token_table))
+        self._engine.search(frame, torch.tensor([1]))
+        (standing,) = self._engine.search(frame, torch.tensor([0]), partial=True)
+        best_path(standing)
 
     @property
     def _has_words(self) -> bool:

@@ -1,5 +1,6 @@
 """Keeping the lattices of a decoding run."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ def keep_lattices(
             if not isinstance(method, OneBest):
                 continue
             path = Path(directory) / f"lattices_{method.name}.safetensors"  # type: ignore[arg-type]
-            about = {**(metadata or {}), "method": method.name, "options": to_dict(method.options)}
+            about = {**(metadata or {}), "method": method.name, "options": _options(method)}
             graph = method.graph
             writer = LatticeWriter(path, graph.token_table, graph.word_table, about)
             method.lattice_sink = stack.enter_context(writer).write
@@ -50,3 +51,12 @@ def keep_lattices(
             names = ", ".join(method.name for method in methods)
             raise ConfigError(f"lattices cannot be kept: {names} makes none")
         yield files
+
+
+def _options(method: DecodingMethod) -> dict[str, Any]:
+    """As `from_dict` takes them; JSON has no infinity, which becomes ``"inf"``."""
+    options = to_dict(method.options)
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in options.items()
+    }

@@ -69,7 +69,7 @@ class SearchEngine(ABC):
             lengths: (N,) frames of each utterance, 0..T.
             utterance_ids: for messages.
             partial: where no path ends in a final state, let all paths end where they stand, instead of
-                giving an empty lattice.
+                giving an empty lattice; where no path leads through a frame, before that frame.
 
         Raises:
             GraphError: if C is not the graph's number of tokens.

@@ -64,10 +64,11 @@ class K2Graph:
 
     @cached_property
     def all_final(self) -> Any:
-        """The same, but every state may also end with score 0."""
+        """The same, but every state ends with score 0, and with no other."""
+        inner = np.flatnonzero(self.token[:-1] >= 0)
         states = np.arange(self.num_states - 1)
-        src = np.concatenate([self._src, states]).astype(np.int32)
-        place = np.append(np.arange(self.num_arcs), np.full(len(states), self.num_arcs))
+        src = np.concatenate([self._src[inner], states]).astype(np.int32)
+        place = np.append(inner, np.full(len(states), self.num_arcs))
         order = np.argsort(src, kind="stable")
         return self._fsa_vec(place[order], src[order])
 

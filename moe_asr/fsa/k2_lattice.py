@@ -106,13 +106,19 @@ def lattice_without_frames(graph: K2Graph, partial: bool, output_beam: float) ->
     """That of an utterance of no frames: its paths are the final arcs of the graph's start."""
     arcs, _ = graph.final_arcs_of(np.zeros(1, np.int32))
     if len(arcs) == 0:
-        if not partial:
-            return Lattice.empty(0)
-        arcs = np.array([graph.num_arcs])
-        is_partial = True
-    else:
-        score = graph.score[arcs]
-        arcs, is_partial = arcs[score >= score.max() - output_beam], False
-    zeros = np.zeros(len(arcs), np.int32)
+        return lattice_of_the_start(graph, 0) if partial else Lattice.empty(0)
+    score = graph.score[arcs]
+    return _without_labels(graph, arcs[score >= score.max() - output_beam], 0, False)
+
+
+def lattice_of_the_start(graph: K2Graph, num_frames: int) -> Lattice:
+    """The partial one of an utterance in whose first frame nothing is possible."""
+    return _without_labels(graph, np.array([graph.num_arcs]), num_frames, True)
+
+
+def _without_labels(
+    graph: K2Graph, final_arcs: np.ndarray, num_frames: int, is_partial: bool
+) -> Lattice:
+    zeros = np.zeros(len(final_arcs), np.int32)
     frame = np.zeros(2, np.int32)
-    return assemble(graph, zeros, zeros + 1, arcs, zeros, frame, 0, is_partial)
+    return assemble(graph, zeros, zeros + 1, final_arcs, zeros, frame, num_frames, is_partial)

@@ -21,7 +21,7 @@ def check_log_probs(
     """The lengths of a batch as integers, if it is what `SearchEngine.search` takes.
 
     Args:
-        log_probs: (N, T, C), N >= 1; -inf is allowed, and anything behind an utterance's length.
+        log_probs: (N, T, C); -inf is allowed, and anything behind an utterance's length.
         lengths: (N,) 0..T.
         graph: its tokens must be C.
         utterance_ids: for messages.
@@ -30,9 +30,9 @@ def check_log_probs(
         GraphError: if C is not the graph's number of tokens.
         DataError: on other shapes; or naming the utterance, if it has NaN or +inf, or a length out of range.
     """
-    if log_probs.ndim != 3 or len(lengths) != len(log_probs) or len(log_probs) == 0:
+    if log_probs.ndim != 3 or len(lengths) != len(log_probs):
         raise DataError(
-            f"expected log_probs (N, T, C) and N >= 1 lengths, found {tuple(log_probs.shape)} "
+            f"expected log_probs (N, T, C) and N lengths, found {tuple(log_probs.shape)} "
             f"and {len(lengths)} lengths"
         )
     if utterance_ids is not None and len(utterance_ids) != len(log_probs):

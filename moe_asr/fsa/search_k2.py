@@ -4,6 +4,7 @@ Legend: N utterances, T frames, C tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,11 @@ from moe_asr.fsa.engine import SearchEngine, SearchOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_batches import BatchLimits, allowed_max_active
 from moe_asr.fsa.k2_graph import K2Graph
-from moe_asr.fsa.k2_lattice import lattice_without_frames, lattices_of_batch
+from moe_asr.fsa.k2_lattice import (
+    lattice_of_the_start,
+    lattice_without_frames,
+    lattices_of_batch,
+)
 from moe_asr.fsa.k2_module import import_k2
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.lattice_scores import best_path, prune, total_score
@@ -127,6 +132,9 @@ class K2Engine(SearchEngine):
         if partial:
             asked = [index for index in asked if lattices[index].is_empty]
             self._search_all(log_probs, frames, asked, lattices, True, utterance_ids)
+            for index in asked:
+                if lattices[index].is_empty:
+                    lattices[index] = self._as_far_as_it_goes(log_probs[index, : frames[index]])
         return lattices
 
     def _search_all(
@@ -163,13 +171,31 @@ class K2Engine(SearchEngine):
             for index, lattice in zip(call, found, strict=True):
                 lattices[index] = lattice
 
+    def _as_far_as_it_goes(self, log_probs: Tensor) -> Lattice:
+        """The partial lattice of an utterance (T, C) in whose midst all paths end, up to that frame.
+
+        k2 does not tell which frame that is: it is found by halving.
+        """
+        length = len(log_probs)
+        lattice = lattice_of_the_start(self._graph, length)
+        reached, too_far = 0, length
+        while too_far - reached > 1:
+            middle = (reached + too_far) // 2
+            (found,) = self._search_call(log_probs[None, :middle], [middle], True)
+            if found.is_empty:
+                too_far = middle
+            else:
+                reached, lattice = middle, replace(found, num_frames=length)
+        return lattice
+
     def _search_call(self, log_probs: Tensor, lengths: list[int], partial: bool) -> list[Lattice]:
         """One call of k2: ``log_probs`` (N, T, C) of utterances from the longest to the shortest."""
         offsets = frame_offsets(log_probs)
         lattices = self._intersect(log_probs, offsets, lengths, partial)
         for row, (length, lattice) in enumerate(zip(lengths, lattices, strict=True)):
             taken_out = float(offsets[row, :length].double().sum())
-            if abs(total_score(lattice, "tropical") - taken_out) > _LARGE_SCORE:
+            score = total_score(lattice, "tropical")
+            if np.isfinite(score) and abs(score - taken_out) > _LARGE_SCORE:
                 whole = log_probs[row : row + 1, :length]
                 path = best_path_offsets(lattice)[None]
                 lattices[row] = self._intersect(whole, path, [length], partial)[0]

@@ -53,7 +53,8 @@ class K2Streams:
     In k2 every state of the graph is final here, so that it always gives the lattice of all active states;
     the graph's own final arcs are put back afterwards. k2 prunes such a lattice by ``output_beam`` from the
     best active state, final or not: where the best end is x below that, paths more than ``output_beam - x``
-    below the best end may be missing. Nor is the beam wider in the last five frames, as it is offline.
+    below the best end may be missing. Nor is the beam wider in the last five frames, as it is offline. A
+    stream without any path left has an empty lattice, also a partial one.
 
     k2 keeps all frames of a stream, and gives the lattice of all of them with every chunk.
 

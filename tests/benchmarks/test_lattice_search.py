@@ -11,7 +11,12 @@ from benchmarks.big_graph import BigText, make_text
 from benchmarks.ctc_simulator import SimulatorOptions
 from benchmarks.lattice_search import main
 from benchmarks.search_engine_kaldi import sort_lattice
-from benchmarks.search_engines import Decoded, engine_class, engine_names
+from benchmarks.search_engines import (
+    Decoded,
+    engine_class,
+    engine_names,
+    without_sure_blanks,
+)
 from benchmarks.search_inputs import BuiltGraph, GraphSize, TestSet, built_graph, simulate_test_set
 from benchmarks.search_scoring import accuracy, oracle_errors
 from tests.conftest import k2_is_installed
@@ -64,6 +69,31 @@ def test_engines_agree_at_wide_beams(graph: BuiltGraph, test_set: TestSet) -> No
                 assert (one.lattice.dst > one.lattice.src).all()
     wer = accuracy(test_set.references, found["lattice_simple"])
     assert wer.oracle_wer <= wer.wer and wer.wer < 60.0
+
+
+@pytest.mark.parametrize("name", ["k2", "faster"])
+def test_peers_are_spared_the_frames_that_native_skips(
+    name: str, graph: BuiltGraph, test_set: TestSet
+) -> None:
+    engine = engine_class("native")()
+    skipping = {**WIDE["native"], "blank_skip": 0.9}
+    engine.prepare(graph.load("LG"), skipping)
+    expected = engine.results(engine.search(engine.load(test_set.log_probs)))
+    kept = without_sure_blanks(test_set.log_probs, 0.9)
+    assert sum(map(len, kept)) < 0.9 * sum(map(len, test_set.log_probs))
+    assert all(
+        (a == b).all()
+        for a, b in zip(
+            test_set.log_probs, without_sure_blanks(test_set.log_probs, 1.0), strict=True
+        )
+    )
+    if engine_class(name).why_not() is not None:
+        pytest.skip(f"{name} cannot run here")
+    peer = engine_class(name)()
+    peer.prepare(graph.load("HLG"), {**WIDE[name], "blank_skip": 0.9})
+    found = peer.results(peer.search(peer.load(test_set.log_probs)))
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=2e-3) and one.words == other.words
 
 
 def test_main_prints_what_was_agreed(

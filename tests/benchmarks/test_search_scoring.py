@@ -94,6 +94,13 @@ ROWS = [
     row("faster", 0.02, 10.0, 10.0, beam=12),
     row("faster", 0.03, 9.5, 9.5, beam=14),
 ]
+ACCELERATED = [
+    row("native", 0.001, 10.0, 3.0, search_beam=12, blank_skip=0.99),
+    row("k2", 0.06, 10.0, 3.0, max_active=2000, search_beam=14),
+    row("k2", 0.05, 10.0, 3.0, max_active=2000, search_beam=20, blank_skip=0.99),
+    row("k2", 0.10, 10.0, 3.0, max_active=2000, search_beam=20),
+    row("faster", 0.005, 10.0, 10.0, beam=12, blank_skip=0.99),
+]
 
 
 def test_speed_ups_are_taken_where_nothing_is_lost() -> None:
@@ -105,6 +112,18 @@ def test_speed_ups_are_taken_where_nothing_is_lost() -> None:
     speedups = [one["speedup"] for one in found["comparisons"]]
     assert speedups == [None, 25.0, 5.0, 10.0, None]  # native reaches 9.0 and 9.5 nowhere
     assert [one["rtf"] for one in found["results"]] == [one.rtf for one in ROWS]
+
+
+def test_what_native_skips_peers_are_spared_too() -> None:
+    """Headline figures are of peers at all frames and their usual beam."""
+    found = summary(ROWS[:4] + ACCELERATED[:4] + ROWS[6:] + ACCELERATED[4:])
+    assert found["k2_settings"] == {"max_active": 2000, "search_beam": 20}
+    assert found["faster_settings"] == {"beam": 12}
+    assert (found["speedup_vs_k2"], found["speedup_vs_faster"]) == (100.0, 20.0)
+    assert (found["speedup_vs_k2_exact"], found["speedup_vs_faster_exact"]) == (25.0, 10.0)
+    assert found["speedup_vs_k2_same_frames"] == 50.0
+    assert found["speedup_vs_faster_same_frames"] == 5.0
+    assert summary(ROWS)["speedup_vs_k2_same_frames"] is None
 
 
 def test_peers_that_did_not_run() -> None:

@@ -138,6 +138,8 @@ def test_errors_are_one_line_and_name_the_culprit(
     for command, message in (
         ([*decode, "--mode", "half"], "unknown decoding mode 'half'"),
         ([*decode, "--threads", "0"], "--threads must be at least 1"),
+        ([*decode, "--device", "cuda:99"], "--device cuda:99: "),
+        ([*decode, "--device", "gpu"], "--device gpu: "),
         ([*decode, "--graph", str(tmp_path / "no.safetensors")], "no.safetensors"),
         ([*decode, "--option", "one_best.search_beam=3"], "--option one_best.search_beam=3"),
         ([*decode, "--option", "ctc_greedy.beam=3"], "unknown key 'beam'"),

@@ -1,5 +1,7 @@
 """The registry, greedy decoding, and one-best on an HLG."""
 
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from moe_asr.config import from_dict
 from moe_asr.decode.greedy import CtcGreedy, collapse
 from moe_asr.decode.lattice_archive import keep_lattices
 from moe_asr.decode.registry import (
@@ -26,6 +29,7 @@ from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice_file import LatticeArchive
 from moe_asr.fsa.lattice_scores import best_path
+from moe_asr.fsa.native.options import NativeSearchOptions
 from moe_asr.fsa.token_graph import token_graph
 from moe_asr.text.lexicon import Lexicon, Pronunciation, lexicon_from_tokenizer
 from moe_asr.text.phone import PhoneTokenizer
@@ -87,6 +91,16 @@ def test_options_are_checked() -> None:
         make_method("one_best", RESOURCES, {"engine": "kaldi"})
     with pytest.raises(ConfigError, match="topology must be one of standard, modified"):
         make_method("one_best", RESOURCES, {"topology": "hmm"})
+    for wrong, message in (
+        ({"search_beam": None}, "search_beam: expected float, found None"),
+        ({"blank_skip": 0.2}, "blank_skip must be between 0.5 and 1, found 0.2"),
+        ({"token_beam": "nan"}, "token_beam must be positive, found nan"),
+        ({"num_threads": 0}, "num_threads must be at least 1, found 0"),
+        ({"num_threads": 1.5}, "num_threads: expected int, found 1.5"),
+        ({"strict_max_active": 1}, "strict_max_active: expected bool, found 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make_method("one_best", RESOURCES, wrong)
     with pytest.raises(ConfigError, match="unknown key 'beam'"):
         make_method("ctc_greedy", RESOURCES, {"beam": 3})
 
@@ -230,21 +244,98 @@ def test_both_engines_find_the_same() -> None:
 
 
 def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``auto`` is native on a CPU; on a GPU it asks for k2, and the native engine is refused."""
+    """``auto`` is native on a CPU, and k2 on a GPU where it is installed."""
     graph = hlg(["ab"])
     assert type(make_engine("auto", graph)).__name__ == "NativeEngine"
     assert type(make_engine("native", graph, device="cpu:0")).__name__ == "NativeEngine"
     asked = []
     monkeypatch.setattr("moe_asr.fsa.search_k2.K2Engine", lambda *given: asked.append(given))
     beams = SearchOptions(search_beam=3.0)
+    monkeypatch.setattr("moe_asr.fsa.engines.importlib.util.find_spec", lambda name: object())
     make_engine("auto", graph, beams, "cuda:1", "modified")
-    assert asked == [(graph, beams, "cuda:1", "modified")]
-    with pytest.raises(ConfigError, match="native engine searches on a CPU, not on cuda"):
-        make_engine("native", graph, device="cuda")
+    modified = NativeSearchOptions(search_beam=3.0, topology="modified")
+    assert asked == [(graph, modified, "cuda:1", "modified")]
+    make_engine("k2", graph, modified)
+    assert asked[1:] == [(graph, modified, "cpu", "modified")]
+    assert type(make_engine("native", graph, device="cuda")).__name__ == "NativeEngine"
+    monkeypatch.setattr("moe_asr.fsa.engines.importlib.util.find_spec", lambda name: None)
+    assert type(make_engine("auto", graph, device="cuda")).__name__ == "NativeEngine"
     with pytest.raises(ConfigError, match="unknown search engine 'kaldi', expected one of auto"):
         make_engine("kaldi", graph)
-    native = make_engine("native", graph, beams, topology="modified")
-    assert (native.options.search_beam, native.options.topology) == (3.0, "modified")
+    for native in (
+        make_engine("native", graph, beams, topology="modified"),
+        make_engine("native", graph, modified),
+    ):
+        assert native.options == modified
+
+
+def test_what_only_the_native_engine_does_is_not_asked_of_k2() -> None:
+    graph = hlg(["ab"])
+    for options, message in (
+        ({"blank_skip": 0.9, "num_threads": 2}, "k2 engine has no blank_skip, num_threads"),
+        ({"token_beam": 5.0}, "k2 engine has no token_beam"),
+        ({"strict_max_active": True}, "k2 engine has no strict_max_active"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            one_best(graph, engine="k2", **options)
+
+
+def test_options_of_the_native_engine_reach_it() -> None:
+    """Each shows in the scores: frames that count for nothing, and a token that is impossible."""
+    log_probs, lengths = peaky([3, 0, 0, 0, 4], [3, 3, 4, 0, 0], confidence=0.9)
+    plain, skipping, strict = (
+        one_best(hlg(["ab", "b"]), **options).decode(log_probs, lengths, ["u", "v"])
+        for options in (
+            {"num_threads": 2},
+            {"blank_skip": 0.85},
+            {"token_beam": 1.0, "strict_max_active": True, "max_active": 1, "min_active": 0},
+        )
+    )
+    blank = float(torch.tensor(0.9).log())
+    assert plain == one_best(hlg(["ab", "b"])).decode(log_probs, lengths, ["u", "v"])
+    assert [one.text for one in plain] == [one.text for one in skipping] == ["ab", "ab"]
+    assert plain[0].score == pytest.approx(skipping[0].score + 2 * blank, abs=1e-5)
+    assert plain[1].score == pytest.approx(skipping[1].score + blank, abs=1e-5)
+    assert strict[0].score == plain[0].score  # the best path is the best in every frame
+    impossible = log_probs.clone()
+    impossible[1, 2] = torch.tensor([-9.0, -9.0, -9.0, -9.0, -9.0, 0.0])  # the separator
+    found = one_best(hlg(["ab"]), token_beam=1.0).decode(impossible, lengths, ["u", "v"])
+    assert (
+        found[0].text == "ab"
+        and found[1].tokens
+        != one_best(hlg(["ab"])).decode(impossible, lengths, ["u", "v"])[1].tokens
+    )
+
+
+def test_options_are_known_without_numba() -> None:
+    code = (
+        "import sys; from moe_asr.cli.main import main\n"
+        "try: main(['decode', '--help'])\nexcept SystemExit: pass\n"
+        "assert 'numba' not in sys.modules\n"
+        "from moe_asr.decode.registry import get_method\n"
+        "get_method('one_best').options_type(blank_skip=0.9, num_threads=3)\n"
+        "assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_method_that_is_made_has_nothing_left_to_compile() -> None:
+    """Compiling is not counted among the seconds of the search."""
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.decode.test_methods import *\n"
+        "method = one_best(hlg(['ab', 'ba']))\n"
+        "from moe_asr.fsa import lattice_kernels as of_lattices\n"
+        "from moe_asr.fsa.native import lattice_kernels, search_kernels\n"
+        "kernels = [value for module in (of_lattices, lattice_kernels, search_kernels)\n"
+        "           for value in vars(module).values() if hasattr(value, 'signatures')]\n"
+        "def made(): return [len(kernel.signatures) for kernel in kernels]\n"
+        "before = made()\n"
+        "method.decode(*peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0]), ['u', 'v'])\n"
+        "assert sum(before) and made() == before, (before, made())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -262,6 +353,7 @@ def test_lattices_are_kept(engine: str, tmp_path: Path) -> None:
     assert archive.token_table == TOKENIZER.tokens
     assert archive.metadata["mode"] == "full" and archive.metadata["method"] == "one_best"
     assert archive.metadata["options"]["search_beam"] == 9.0
+    assert from_dict(type(method.options), archive.metadata["options"]) == method.options
     assert archive.read("none").is_empty
     path = best_path(archive.read("u"))
     assert path is not None and path.tokens == found[0].tokens and path.score == found[0].score

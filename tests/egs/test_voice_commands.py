@@ -6,7 +6,7 @@ import pytest
 
 from moe_asr.data.manifests import read_cuts
 from moe_asr.files import read_json
-from tests.egs.recipe_runs import contents, distance, has_k2, read_texts, run_recipe, steps_made
+from tests.egs.recipe_runs import contents, distance, read_texts, run_recipe, steps_made
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_the_table_is_that_of_the_files(run: tuple[Path, str]) -> None:
         cut.id: cut.custom["unseen_accent"] for cut in read_cuts(exp / "data/cuts_test.jsonl.gz")
     }
     for unit, system in systems.items():
-        assert list(system["decoding"]) == ["greedy", *(["3gram", "grammar"] if has_k2() else [])]
+        assert list(system["decoding"]) == ["greedy", "3gram", "grammar"]
         for name, modes in system["decoding"].items():
             assert list(modes) == ["full", "chunk16"]
             for mode, row in modes.items():

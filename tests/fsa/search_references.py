@@ -64,11 +64,10 @@ def same(one: Lattice, other: Lattice) -> bool:
 
 
 def every_state_final(graph: DecodingGraph) -> DecodingGraph:
-    """With a final arc of score 0 from the states that have none."""
+    """With a final arc of score 0 from every state, instead of its own ones."""
     arcs = graph.arcs()
-    ends = set(arcs.src[arcs.label == -1].tolist())
-    rows = [(i, int(arcs.src[i])) for i in range(len(arcs))]
-    rows += [(-1, state) for state in range(graph.num_states - 1) if state not in ends]
+    rows = [(i, int(arcs.src[i])) for i in range(len(arcs)) if arcs.label[i] != -1]
+    rows += [(-1, state) for state in range(graph.num_states - 1)]
     rows.sort(key=lambda row: row[1])
     old = np.array([row[0] for row in rows])
     taken = arcs.take(np.maximum(old, 0))

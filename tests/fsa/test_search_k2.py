@@ -158,8 +158,24 @@ def test_no_path_is_a_result_of_its_utterance_only() -> None:
         assert not any(lattice.is_partial for lattice in lattices)
         assert all(lattice.num_frames == 4 for lattice in lattices)
         lattices = engine.search(log_probs[rows], torch.full((len(rows),), 4), partial=True)
-        assert [lattice.is_empty for lattice in lattices] == [row >= 2 for row in rows]
-        assert [lattice.is_partial for lattice in lattices] == [row == 0 for row in rows]
+        assert [lattice.is_partial for lattice in lattices] == [row != 1 for row in rows]
+        assert all(lattice.num_frames == 4 for lattice in lattices)
+        reached = [lattice.frame[-1] for lattice in lattices]  # as far as they came
+        assert reached == [{0: 4, 1: 4, 2: 2, 3: 0}[row] for row in rows]
+
+
+@pytest.mark.k2
+def test_an_utterance_without_a_path_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_for(Lexicon([Pronunciation("XY", ("x", "y"))]), SearchOptions())
+    log_probs = log_probs_of(1, 4)
+    log_probs[0, 1:] = torch.tensor([-INF, 0.0, -INF])
+    calls = []
+    intersect = K2Engine._intersect
+    monkeypatch.setattr(
+        K2Engine, "_intersect", lambda *args: calls.append(args) or intersect(*args)
+    )
+    assert engine.search(log_probs, torch.tensor([4]))[0].is_empty
+    assert len(calls) == 1
 
 
 @pytest.mark.k2
@@ -185,9 +201,13 @@ def test_partial_results_against_enumeration(number: int) -> None:
     if ended:
         assert same(lattice, whole) and not lattice.is_partial
         return
-    standing = scored_paths(every_state_final(hlg), log_probs[0])
+    assert lattice.is_partial and lattice.num_frames == len(log_probs[0])
+    for reached in range(len(log_probs[0]), -1, -1):
+        standing = scored_paths(every_state_final(hlg), log_probs[0, :reached])
+        if any(score > -INF for score in standing.values()):
+            break
     standing = {key: score for key, score in standing.items() if score > -INF}
-    assert lattice.is_partial == bool(standing)
+    assert lattice.frame[-1] == reached
     assert lattice_paths(lattice, hlg) == pytest.approx(standing, abs=1e-4)
 
 
@@ -254,8 +274,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         engine.search(torch.zeros(2, 4, 4), torch.tensor([4, 4]), ids)
     with pytest.raises(DataError, match="found"):
         engine.search(log_probs, torch.tensor([4]), ids)
-    with pytest.raises(DataError, match="found"):
-        engine.search(log_probs[:0], torch.zeros(0, dtype=torch.int64))
+    assert engine.search(log_probs[:0], torch.zeros(0, dtype=torch.int64)) == []
     with pytest.raises(DataError, match="1 ids of 2 utterances"):
         engine.search(log_probs, torch.tensor([4, 4]), ids[:1])
 

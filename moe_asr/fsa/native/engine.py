@@ -93,9 +93,6 @@ class NativeEngine(SearchEngine):
     ) -> list[Lattice]:
         """See `SearchEngine.search`."""
         log_probs = _float32(log_probs)
-        if log_probs.ndim == 3 and len(log_probs) == len(lengths) == 0:
-            self.graph.check_vocabulary(log_probs.shape[2])
-            return []
         frames = check_log_probs(log_probs, lengths, self.graph, utterance_ids)
         rows = [log_probs[n, :length].contiguous().numpy() for n, length in enumerate(frames)]
 
