@@ -75,13 +75,12 @@ class KaldiBestPaths(KaldiEngine):
 
     @classmethod
     def settings(cls, quick: bool = False) -> list[Setting]:
-        wide = (12, 16) if quick else (8, 10, 12, 14, 16, 18)
-        narrow = () if quick else (14, 16, 18, 20)
-        beams = [*((beam, 7000) for beam in wide), *((beam, 2000) for beam in narrow)]
+        beams = [(12, 7000), (16, 7000)]
+        if not quick:
+            beams += [(14, 7000), (18, 7000), (18, 2000), (20, 2000)]
         plain = [{"beam": float(beam), "max_active": active} for beam, active in beams]
-        same_frames = () if quick else (12, 14, 16)  # as native's with the same blank_skip
-        skipping = ({"beam": float(beam), "max_active": 7000} for beam in same_frames)
-        return [*plain, *({**setting, "blank_skip": 0.99} for setting in skipping)]
+        same_frames = () if quick else (plain[1], plain[-1])  # as native's with this blank_skip
+        return [*plain, *({**setting, "blank_skip": 0.99} for setting in same_frames)]
 
     def _make(self, fst: Any, setting: Setting) -> Any:
         kaldi_decoder = _import_kaldi_decoder()
@@ -114,7 +113,7 @@ class KaldiLattices(KaldiEngine):
 
     @classmethod
     def settings(cls, quick: bool = False) -> list[Setting]:
-        beams = (12,) if quick else (10, 12, 14, 16)
+        beams = (12,) if quick else (12, 14)
         return [{"beam": float(beam), "lattice_beam": 8.0} for beam in beams]
 
     def _make(self, fst: Any, setting: Setting) -> Any:
