@@ -12,21 +12,13 @@ _CANDIDATE_LINKS = (np.int32, np.uint32, np.int32, np.float32, np.float32)
 _STEPS = (np.int64, np.int64, np.int64)
 
 
-def _empty(dtypes: tuple[type, ...], size: int, row: int = 0) -> Arrays:
-    """Columns of ``size``, each beginning elsewhere within a page of memory.
-
-    Large arrays begin at the start of a page: the same place of a dozen columns, which the kernels go through
-    together, would fall into one set of the processor's first cache, and half of it out again.
-    """
-    columns: list[np.ndarray] = []
-    for number, dtype in enumerate(dtypes):
-        shift = 80 * ((5 * row + number) % 12)  # five cache lines of four bytes each
-        columns.append(np.empty(size + shift, dtype)[shift:])
-    return tuple(columns)
+def _empty(dtypes: tuple[type, ...], size: int) -> Arrays:
+    """Columns of ``size``."""
+    return tuple(np.empty(size, dtype) for dtype in dtypes)
 
 
-def _grown(arrays: Arrays, used: int, size: int, row: int = 0) -> Arrays:
-    larger = _empty(tuple(array.dtype.type for array in arrays), size, row)
+def _grown(arrays: Arrays, used: int, size: int) -> Arrays:
+    larger = tuple(np.empty(size, array.dtype) for array in arrays)
     for old, new in zip(arrays, larger, strict=True):
         new[:used] = old[:used]
     return larger
