@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from moe_asr.errors import ConfigError
 from moe_asr.model.config import ModelConfig
 from moe_asr.model.losses import ModelLosses, add_sos_eos, ctc_loss, token_losses
 from moe_asr.nn.cmvn import GlobalCmvn
@@ -158,6 +159,14 @@ class U2MoeModel(nn.Module):
         """(N, S, D) -> (N, S, C) float32 natural logs."""
         return self.ctc(memory).float().log_softmax(-1)
 
+    def attention_decoder(self, reverse: bool = False) -> TransformerDecoder:
+        """The left-to-right decoder, or the right-to-left one; `ConfigError` if the model has none."""
+        decoder = self.right_to_left if reverse else self.left_to_right
+        if decoder is None:
+            name = "right-to-left" if reverse else "left-to-right"
+            raise ConfigError(f"this model has no {name} decoder")
+        return decoder
+
     def decoder_log_probs(
         self, memory: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor,
         reverse: bool = False,
@@ -172,10 +181,7 @@ class U2MoeModel(nn.Module):
         Returns:
             (N, U + 1): of each token in the decoder's order, then of eos; 0 after each length + 1.
         """
-        decoder = self.right_to_left if reverse else self.left_to_right
-        if decoder is None:
-            name = "right-to-left" if reverse else "left-to-right"
-            raise ValueError(f"this model has no {name} decoder")
+        decoder = self.attention_decoder(reverse)
         inputs, outputs = add_sos_eos(targets, target_lengths, reverse)
         logits = decoder(inputs, target_lengths + 1, memory, lengths)
         return -token_losses(logits, outputs, target_lengths, label_smoothing=0.0)

@@ -139,11 +139,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """Attends from ``x`` (N, Tq, D) to ``source`` (N, Tk, D) -> (N, Tq, D); mask as above."""
+        return self.attend(x, *self.keys_values(source), mask)
+
+    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, H, Tk, K) of ``source`` (N, Tk, D), for any number of `attend`."""
+        num, frames, _ = source.shape
+        key_value = self.key_value(source).view(num, frames, 2, self.num_heads, self.head_dim)
+        key, value = key_value.permute(2, 0, 3, 1, 4)  # (2, N, H, Tk, K)
+        return key, value
+
+    def attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """From ``x`` (N, Tq, D) to keys and values (N, H, Tk, K) -> (N, Tq, D)."""
         num, queries, _ = x.shape
         query = self.query(x).view(num, queries, self.num_heads, self.head_dim).transpose(1, 2)
-        key_value = self.key_value(source).view(
-            num, source.shape[1], 2, self.num_heads, self.head_dim
-        )
-        key, value = key_value.permute(2, 0, 3, 1, 4)  # (2, N, H, Tk, K)
         scores = torch.matmul(query / math.sqrt(self.head_dim), key.transpose(2, 3))
         return self.output(_attend(scores, mask, value, self.dropout))
