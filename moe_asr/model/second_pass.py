@@ -119,9 +119,7 @@ def _scores(
 _Part = tuple[int, list[int], TokenTree]  # the utterance, its hypotheses in the tree, the tree
 
 
-def _parts(
-    hypotheses: Sequence[Sequence[Tokens]], reverse: bool, max_nodes: int
-) -> list[_Part]:
+def _parts(hypotheses: Sequence[Sequence[Tokens]], reverse: bool, max_nodes: int) -> list[_Part]:
     """One tree an utterance; several, of neighbours in the order of the tree, where it would be too large."""
     parts: list[_Part] = []
     for utterance, found in enumerate(hypotheses):

@@ -72,4 +72,10 @@ def token_tree(sequences: Sequence[Sequence[int]], root: int) -> TokenTree:
         previous = sequence
     for node in path:
         ends[node] = len(tokens)
-    return TokenTree(*(np.array(part, np.int64) for part in (tokens, parents, depths, ends)), last)
+    return TokenTree(
+        np.array(tokens, np.int64),
+        np.array(parents, np.int64),
+        np.array(depths, np.int64),
+        np.array(ends, np.int64),
+        last,
+    )

@@ -15,7 +15,6 @@ from moe_asr.nn.encoder import MixtureOptions
 from moe_asr.nn.masks import valid_mask
 from moe_asr.nn.packing import FramePacking
 
-
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -47,7 +46,9 @@ class DecoderCache:
         """Hypotheses ``index`` (N, B'), of those of the same utterance."""
         utterance = torch.arange(len(index), device=index.device)[:, None]
         return DecoderCache(
-            tuple((key[utterance, index], value[utterance, index]) for key, value in self.keys_values)
+            tuple(
+                (key[utterance, index], value[utterance, index]) for key, value in self.keys_values
+            )
         )
 
     def keep(self, utterances: Tensor) -> "DecoderCache":
@@ -107,7 +108,8 @@ class DecoderLayer(nn.Module):
         num, beam, dim = x.shape
         normed = self.norm_self(x).view(num * beam, 1, dim)
         key, value = (
-            part.view(num, beam, *part.shape[1:]) for part in self.self_attention.keys_values(normed)
+            part.view(num, beam, *part.shape[1:])
+            for part in self.self_attention.keys_values(normed)
         )
         if own is not None:
             key, value = torch.cat([own[0], key], 3), torch.cat([own[1], value], 3)
