@@ -157,7 +157,7 @@ def test_imports_run_along_the_pipeline():
 @pytest.mark.parametrize(
     ("module", "source", "num_faults"),
     [
-        ("moe_asr.decode.hlg", "from moe_asr.fsa.graph import DecodingGraph", 0),
+        ("moe_asr.decode.one_best", "from moe_asr.fsa.graph import DecodingGraph", 0),
         ("moe_asr.fsa.graph", "from moe_asr.decode import hlg", 1),
         ("moe_asr.fsa.graph", "from moe_asr import decode", 1),
         ("moe_asr.nn.layers", "def f():\n    import moe_asr.fsa.graph", 1),

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from torch import Tensor
 
-from moe_asr.decode.registry import DecodingMethod, Hypothesis, register
+from moe_asr.decode.registry import DecodingMethod, EncodedBatch, Hypothesis, register
 from moe_asr.errors import DataError
 from moe_asr.text.tokenizer import BLANK_ID
 
@@ -28,9 +27,7 @@ class CtcGreedy(DecodingMethod):
         """Words, if the tokens spell them."""
         return self.token_unit
 
-    def decode(
-        self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
-    ) -> list[Hypothesis]:
+    def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
         """See `DecodingMethod.decode`; an utterance without frames is an empty text.
 
         Raises:
@@ -38,19 +35,16 @@ class CtcGreedy(DecodingMethod):
                 not of as many tokens as the tokenizer has.
         """
         vocab_size = self.resources.tokenizer.vocab_size
-        if log_probs.ndim != 3 or log_probs.shape[2] != vocab_size:
+        log_probs, utterance_ids = batch.log_probs, batch.utterance_ids
+        if log_probs.shape[2] != vocab_size:
             raise DataError(
                 f"expected log_probs (N, T, {vocab_size}) for this tokenizer, "
                 f"found {tuple(log_probs.shape)}"
             )
-        if not len(log_probs) == len(lengths) == len(utterance_ids):
-            raise DataError(
-                f"{len(log_probs)} utterances, {len(lengths)} lengths, {len(utterance_ids)} ids"
-            )
         scores, labels = log_probs.max(dim=2)
         hypotheses = []
         for name, length, row, values in zip(
-            utterance_ids, lengths.tolist(), labels, scores, strict=True
+            utterance_ids, batch.lengths.tolist(), labels, scores, strict=True
         ):
             best = values[:length]
             if not bool((best < float("inf")).all()):  # NaN compares false too

@@ -5,23 +5,49 @@ import difflib
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import (
-    Any,
-    ClassVar,
-    TypeVar,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from torch import Tensor
 
 from moe_asr.config import from_dict
-from moe_asr.errors import ConfigError
+from moe_asr.errors import ConfigError, DataError
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from moe_asr.decode.first_pass import FirstPass
+    from moe_asr.fsa.context import ContextGraph
+    from moe_asr.fsa.lattice_file import LatticeArchive
+    from moe_asr.fsa.word_times import WordTime
+    from moe_asr.lm.model import NgramModel
+    from moe_asr.model.u2 import U2MoeModel
+
 # Modules that register methods; imported when a method is first asked for.
-_MODULES = ("moe_asr.decode.greedy", "moe_asr.decode.hlg")
+_MODULES = (
+    "moe_asr.decode.attention",
+    "moe_asr.decode.greedy",
+    "moe_asr.decode.lattice_oracle",
+    "moe_asr.decode.lattice_rescoring",
+    "moe_asr.decode.one_best",
+)
 _METHODS: dict[str, type["DecodingMethod"]] = {}
 M = TypeVar("M", bound=type["DecodingMethod"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """One entry of a method's n-best list.
+
+    Attributes:
+        words, tokens: as of a `Hypothesis`.
+        score: natural log, by which the list is sorted.
+        parts: what the score is made of, by name, unscaled (``acoustic``, ``graph``, ...).
+    """
+
+    words: tuple[str, ...]
+    tokens: tuple[int, ...]
+    score: float
+    parts: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +60,9 @@ class Hypothesis:
         words: its words.
         score: natural log score of the path; None if there is no path at all.
         tokens: token ids without blanks and repetitions.
+        alternatives: the n-best list of methods that have one; the hypothesis itself comes first.
+        confidences: of each word, 0..1; None where the method has none.
+        word_times: of each word, in frames of the log-probabilities; None where the method has none.
     """
 
     utterance_id: str
@@ -41,21 +70,71 @@ class Hypothesis:
     words: tuple[str, ...]
     score: float | None
     tokens: tuple[int, ...]
+    alternatives: tuple[Alternative, ...] = ()
+    confidences: tuple[float, ...] | None = None
+    word_times: "tuple[WordTime, ...] | None" = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedBatch:
+    """What the encoder made of N utterances.
+
+    Attributes:
+        log_probs: (N, T, C) float32, natural log, blank = 0.
+        lengths: (N,) frames of each utterance; what is behind them is not looked at.
+        utterance_ids: N names.
+        memory: (N, T, D) of the encoder, for methods that `need_memory`.
+
+    Raises:
+        DataError: if these are not of the same utterances and frames.
+    """
+
+    log_probs: Tensor
+    lengths: Tensor
+    utterance_ids: Sequence[str]
+    memory: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_probs.ndim != 3:
+            raise DataError(f"expected log_probs (N, T, C), found {tuple(self.log_probs.shape)}")
+        if not len(self.log_probs) == len(self.lengths) == len(self.utterance_ids):
+            raise DataError(
+                f"{len(self.log_probs)} utterances, {len(self.lengths)} lengths, "
+                f"{len(self.utterance_ids)} ids"
+            )
+        if self.memory is not None and self.memory.shape[:2] != self.log_probs.shape[:2]:
+            raise DataError(
+                f"log_probs {tuple(self.log_probs.shape)}, but memory {tuple(self.memory.shape)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class DecodingResources:
-    """What methods may need beside log-probabilities.
+    """What methods may need beside the batch.
 
     Attributes:
         tokenizer: the model's.
         graph: the decoding graph, for methods that search one.
         device: where the search runs.
+        model: for methods that ask the attention decoders.
+        lm: the language model that lattices and n-best lists are rescored with.
+        graph_lm: the one that the graph was built with, which rescoring takes out.
+        references: by utterance id, for oracles.
+        context_of: the boosted phrases of an utterance, by its id; None boosts nothing.
+        archive: lattices of an earlier run: they are taken from there, and nothing is searched.
+        first_passes: the searches of lattice methods, by their options: methods that agree share one.
     """
 
     tokenizer: Tokenizer
     graph: DecodingGraph | None = None
     device: str = "cpu"
+    model: "U2MoeModel | None" = None
+    lm: "NgramModel | None" = None
+    graph_lm: "NgramModel | None" = None
+    references: Mapping[str, str] | None = None
+    context_of: "Callable[[str], ContextGraph | None] | None" = None
+    archive: "LatticeArchive | None" = None
+    first_passes: "dict[Any, FirstPass]" = dataclasses.field(default_factory=dict)
 
 
 class DecodingMethod(ABC):
@@ -64,10 +143,14 @@ class DecodingMethod(ABC):
     Attributes:
         name: set by `register`.
         options_type: a frozen dataclass.
+        needs_memory: whether batches must have the encoder's output.
+        first_pass: the search that makes its lattices, shared with others; None without one.
     """
 
     name: ClassVar[str]
     options_type: ClassVar[type[Any]]
+    needs_memory: ClassVar[bool] = False
+    first_pass: "FirstPass | None" = None
 
     def __init__(self, resources: DecodingResources, options: Any) -> None:
         self.resources = resources
@@ -85,19 +168,18 @@ class DecodingMethod(ABC):
         return "word" if tokenizer.spells_words else tokenizer.kind
 
     @abstractmethod
-    def decode(
-        self, log_probs: Tensor, lengths: Tensor, utterance_ids: Sequence[str]
-    ) -> list[Hypothesis]:
-        """Decodes a batch.
+    def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
+        """Decodes a batch: N hypotheses in the order given."""
 
-        Args:
-            log_probs: (N, T, C) float32, natural log, blank = 0.
-            lengths: (N,) frames of each utterance.
-            utterance_ids: N names.
+    def _memory(self, batch: EncodedBatch) -> Tensor:
+        if batch.memory is None:
+            raise DataError(f"{self.name} needs the encoder's output: the batch has none")
+        return batch.memory
 
-        Returns:
-            N hypotheses in the order given.
-        """
+    def _model(self) -> "U2MoeModel":
+        if self.resources.model is None:
+            raise ConfigError(f"{self.name} asks the model's attention decoders: none was given")
+        return self.resources.model
 
 
 def register(name: str) -> Callable[[M], M]:

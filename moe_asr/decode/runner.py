@@ -1,6 +1,6 @@
 """From cuts to hypotheses: features, encoder, search, each timed.
 
-Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens.
+Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens, D model dimension.
 """
 
 import re
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from moe_asr.audio.fbank import make_batch_fbank
 from moe_asr.data.dataset import load_waveform
-from moe_asr.decode.registry import DecodingMethod, Hypothesis
+from moe_asr.decode.registry import DecodingMethod, EncodedBatch, Hypothesis
 from moe_asr.decode.streaming import encode_in_chunks
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import PathLike
@@ -67,8 +67,9 @@ class DecodingRun:
         audio_seconds: of all cuts.
         feature_seconds, encoder_seconds: wall time of the steps that all methods share; audio has
             been read and resampled before.
-        search_seconds: wall time by method.
+        search_seconds: wall time by method, its first pass included.
         units: by method, what its texts are made of (`DecodingMethod.unit`).
+        second_pass_seconds: of methods with a first pass, what came after it.
     """
 
     hypotheses: dict[str, dict[str, Hypothesis]]
@@ -77,11 +78,17 @@ class DecodingRun:
     encoder_seconds: float = 0.0
     search_seconds: dict[str, float] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    second_pass_seconds: dict[str, float] = field(default_factory=dict)
 
     def rtf(self, method: str) -> float:
         """Real-time factor: features, encoder and the search of ``method``, over the audio."""
         spent = self.feature_seconds + self.encoder_seconds + self.search_seconds[method]
         return spent / self.audio_seconds
+
+    def second_pass_rtf(self, method: str) -> float | None:
+        """What came after the first pass, over the audio; None of methods without one."""
+        seconds = self.second_pass_seconds.get(method)
+        return None if seconds is None else seconds / self.audio_seconds
 
 
 def decode_cuts(
@@ -116,7 +123,10 @@ def decode_cuts(
     cuts = list(cuts)
     _check_ids(cuts)
     run = DecodingRun({method.name: {} for method in methods})
-    run.search_seconds = {method.name: 0.0 for method in methods}
+    own_seconds = {method.name: 0.0 for method in methods}
+    passes = {id(method.first_pass): method.first_pass for method in methods if method.first_pass}
+    before = {key: first_pass.seconds for key, first_pass in passes.items()}
+    with_memory = any(method.needs_memory for method in methods)
     run.units = {method.name: method.unit for method in methods}
     network, device = loaded.model, loaded.model.device
     fbank = make_batch_fbank(loaded.fbank_options, str(device))
@@ -132,19 +142,28 @@ def decode_cuts(
             run.feature_seconds += time.perf_counter() - since
 
             since = time.perf_counter()
-            log_probs, lengths = _posteriors(network, features, mode, streaming)
+            memory, log_probs, lengths = _encode(network, features, mode, streaming)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             run.encoder_seconds += time.perf_counter() - since
             _check_lengths(lengths, features, names)
 
+            encoded = EncodedBatch(log_probs, lengths, names, memory if with_memory else None)
             for method in methods:
+                searched = method.first_pass.seconds if method.first_pass else 0.0
                 since = time.perf_counter()
-                found = method.decode(log_probs, lengths, names)
-                run.search_seconds[method.name] += time.perf_counter() - since
+                found = method.decode(encoded)
+                spent = time.perf_counter() - since
+                searched = method.first_pass.seconds - searched if method.first_pass else 0.0
+                own_seconds[method.name] += spent - searched
                 run.hypotheses[method.name].update(zip(names, found, strict=True))
             bar.update(len(batch))
     for method in methods:
+        name, first_pass = method.name, method.first_pass
+        run.search_seconds[name] = own_seconds[name]
+        if first_pass:  # whichever of those who share it has called it
+            run.search_seconds[name] += first_pass.seconds - before[id(first_pass)]
+            run.second_pass_seconds[name] = own_seconds[name]
         found_by_id = run.hypotheses[method.name]
         run.hypotheses[method.name] = {cut.id: found_by_id[cut.id] for cut in cuts}
     return run
@@ -163,16 +182,19 @@ def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[li
 
 
 @torch.no_grad()
-def _posteriors(
+def _encode(
     model: "U2MoeModel", features: list[Tensor], mode: DecodingMode, streaming: bool
-) -> tuple[Tensor, Tensor]:
-    """[utt] (T, F) -> (N, S, C) float32 and lengths (N,)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[utt] (T, F) -> encoder output (N, S, D), log-probabilities (N, S, C) float32, lengths (N,)."""
     features_NTF = pad_sequence(features, batch_first=True).to(model.device)
     lengths = torch.tensor([len(matrix) for matrix in features], device=model.device)
     if streaming and mode.chunk_size > 0:
-        return encode_in_chunks(model, features_NTF, lengths, mode.chunk_size, mode.left_chunks)
-    memory, lengths = model.encode(features_NTF, lengths, mode.chunk_size, mode.left_chunks)
-    return model.ctc_log_probs(memory), lengths
+        memory, lengths = encode_in_chunks(
+            model, features_NTF, lengths, mode.chunk_size, mode.left_chunks
+        )
+    else:
+        memory, lengths = model.encode(features_NTF, lengths, mode.chunk_size, mode.left_chunks)
+    return memory, model.ctc_log_probs(memory), lengths
 
 
 def _load(model: Union[PathLike, "LoadedModel"]) -> "LoadedModel":

@@ -1,6 +1,6 @@
 """A batch of utterances fed to the encoder chunk by chunk, as a service would.
 
-Legend: N utterances, T feature frames, F bins, S encoder frames, C tokens.
+Legend: N utterances, T feature frames, F bins, S encoder frames, D model dimension.
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def encode_in_chunks(
     chunk_size: int,
     left_chunks: int = -1,
 ) -> tuple[Tensor, Tensor]:
-    """CTC log-probabilities by `model.encode_chunk`, every chunk given as soon as it is complete.
+    """The encoder's output by `model.encode_chunk`, every chunk given as soon as it is complete.
 
     Args:
         features_NTF: (N, T, F) float32, padded on the right.
@@ -30,11 +30,11 @@ def encode_in_chunks(
         left_chunks: of left context, -1 is all.
 
     Returns:
-        (N, S, C) float32, zero after each length, and the lengths (N,).
+        (N, S, D), zero after each length, and the lengths (N,).
     """
     first, following = model.chunk_feature_frames(chunk_size)
     state = model.init_stream(len(features_NTF), chunk_size, left_chunks)
-    pieces: list[list[Tensor]] = [[] for _ in range(len(features_NTF))]  # [utt][chunk] (s, C)
+    pieces: list[list[Tensor]] = [[] for _ in range(len(features_NTF))]  # [utt][chunk] (s, D)
     active = list(range(len(features_NTF)))
     position, step = 0, first
     while active:
@@ -43,9 +43,8 @@ def encode_in_chunks(
         is_last = lengths[active] <= end
         chunk = features_NTF[active, position:end]
         memory, memory_lengths, state = model.encode_chunk(chunk, given, state, is_last)
-        log_probs = model.ctc_log_probs(memory)
         for row, stream in enumerate(active):
-            pieces[stream].append(log_probs[row, : int(memory_lengths[row])])
+            pieces[stream].append(memory[row, : int(memory_lengths[row])])
         if bool(is_last.any()):
             left = [row for row, finished in enumerate(is_last.tolist()) if not finished]
             state = state.select(left)

@@ -162,7 +162,7 @@ def _score_trees(
     lengths: Tensor,
     max_bytes: float,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each tree: the log-probability of each node's token after its parent (0 of the root), and of the end."""
+    """Of each tree: log-probabilities of each node's token after its parent (the root: 0), and of the end."""
 
     def padded(name: str) -> Tensor:
         rows = [torch.from_numpy(getattr(tree, name)) for tree in trees]

@@ -15,6 +15,7 @@ from moe_asr.decode.lattice_archive import keep_lattices
 from moe_asr.decode.registry import (
     DecodingMethod,
     DecodingResources,
+    EncodedBatch,
     available_methods,
     get_method,
     make_method,
@@ -121,7 +122,7 @@ def test_collapse(labels: list[int], tokens: tuple[int, ...]) -> None:
 def test_greedy() -> None:
     method = make_method("ctc_greedy", RESOURCES)
     log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0, 0], [4, 4, 0, 4])
-    found = method.decode(log_probs, lengths, ["u", "v", "w"])
+    found = method.decode(EncodedBatch(log_probs, lengths, ["u", "v", "w"]))
     assert [hypothesis.text for hypothesis in found] == ["ab ba", "", "bb"]
     assert [hypothesis.words for hypothesis in found] == [("ab", "ba"), (), ("bb",)]
     assert [hypothesis.tokens for hypothesis in found] == [(3, 4, 5, 4, 3), (), (4, 4)]
@@ -136,18 +137,18 @@ def test_greedy_refuses_what_is_no_log_prob() -> None:
         log_probs, lengths = peaky([3, 0], [4, 4])
         log_probs[1, 1, 2] = value
         with pytest.raises(DataError, match="utterance second: log_probs of frame 1"):
-            method.decode(log_probs, lengths, ["first", "second"])
+            method.decode(EncodedBatch(log_probs, lengths, ["first", "second"]))
     with pytest.raises(DataError, match="for this tokenizer"):
-        method.decode(torch.zeros(1, 2, 5), torch.tensor([2]), ["u"])
+        method.decode(EncodedBatch(torch.zeros(1, 2, 5), torch.tensor([2]), ["u"]))
     with pytest.raises(DataError, match="1 ids"):
-        method.decode(*peaky([3], [4]), ["u"])
+        EncodedBatch(*peaky([3], [4]), ["u"])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_best_speaks_in_words_of_its_graph(engine: str) -> None:
     method = one_best(hlg(["ab", "ba"]), engine=engine)
     log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0], [3, 0, 3, 4])
-    found = method.decode(log_probs, lengths, ["u", "v", "w"])
+    found = method.decode(EncodedBatch(log_probs, lengths, ["u", "v", "w"]))
     assert [hypothesis.text for hypothesis in found] == ["ab ba", "", "ab"]
     assert found[0].words == ("ab", "ba")
     assert found[0].tokens == (3, 4, 5, 4, 3)
@@ -161,11 +162,11 @@ def test_one_best_without_a_path(engine: str) -> None:
     method = one_best(hlg(["ab"]), engine=engine)
     log_probs, lengths = peaky([3, 3, 3], [3, 4, 0])
     log_probs[0, :, :3] = log_probs[0, :, 4:] = -float("inf")
-    found = method.decode(log_probs, lengths, ["nothing", "something"])
+    found = method.decode(EncodedBatch(log_probs, lengths, ["nothing", "something"]))
     assert (found[0].text, found[0].words, found[0].score, found[0].tokens) == ("", (), None, ())
     assert found[1].text == "ab"
     standing = one_best(hlg(["ab"]), engine=engine, partial=True)
-    partial = standing.decode(log_probs, lengths, ["nothing", "something"])
+    partial = standing.decode(EncodedBatch(log_probs, lengths, ["nothing", "something"]))
     assert partial[0].tokens == (3,) and partial[0].score is not None
     assert partial[1] == found[1]
 
@@ -179,7 +180,7 @@ def test_one_best_on_a_graph_of_tokens(engine: str) -> None:
     graph = build_hlg(token_graph(Fst.from_list(arcs, {1: -0.1, 2: -0.1}), TOKENIZER.tokens))
     method = one_best(graph, engine=engine)
     log_probs, lengths = peaky([4, 4, 3, 5, 3], [3, 4, 0, 0], confidence=0.999)
-    found = method.decode(log_probs, lengths, ["ba a", "ab"])
+    found = method.decode(EncodedBatch(log_probs, lengths, ["ba a", "ab"]))
     assert (found[0].text, found[0].words, found[0].tokens) == ("ba a", ("ba", "a"), (4, 3, 5, 3))
     assert found[1].text in ("a", "b")
 
@@ -193,7 +194,7 @@ def test_a_graph_of_phones_is_scored_by_phones(engine: str) -> None:
     method = make_method("one_best", DecodingResources(tokenizer, graph), {"engine": engine})
     log_probs, lengths = peaky([3, 4], [0, 0])
     assert method.unit == "phone"
-    assert method.decode(log_probs, lengths, ["xy", "none"])[0].text == "x y"
+    assert method.decode(EncodedBatch(log_probs, lengths, ["xy", "none"]))[0].text == "x y"
     words = word_loop(lexicon.words).to_fst(lexicon.word_table())
     of_words = build_graphs(lexicon, words, tokenizer.tokens).hlg
     assert make_method("one_best", DecodingResources(tokenizer, of_words)).unit == "word"
@@ -220,7 +221,9 @@ def test_one_best_on_a_graph_whose_topology_is_implied(engine: str, topology: st
         one_best(graph, engine=engine, topology=topology) for graph in (graphs.lg, graphs.hlg)
     ]
     log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0], [3, 3])
-    found, expected = (method.decode(log_probs, lengths, ["u", "v", "w"]) for method in methods)
+    found, expected = (
+        method.decode(EncodedBatch(log_probs, lengths, ["u", "v", "w"])) for method in methods
+    )
     for one, other in zip(found, expected, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)
         if one.utterance_id != "w" or topology == "modified":  # else "ab" is as good as "ba"
@@ -235,7 +238,9 @@ def test_both_engines_find_the_same() -> None:
     log_probs = torch.randn(4, 30, TOKENIZER.vocab_size).log_softmax(-1)
     lengths = torch.tensor([30, 12, 1, 25])
     k2, native = (
-        one_best(hlg(["ab", "ba", "b"]), engine=engine).decode(log_probs, lengths, list("abcd"))
+        one_best(hlg(["ab", "ba", "b"]), engine=engine).decode(
+            EncodedBatch(log_probs, lengths, list("abcd"))
+        )
         for engine in ("k2", "native")
     )
     for one, other in zip(k2, native, strict=True):
@@ -284,7 +289,7 @@ def test_options_of_the_native_engine_reach_it() -> None:
     """Each shows in the scores: frames that count for nothing, and a token that is impossible."""
     log_probs, lengths = peaky([3, 0, 0, 0, 4], [3, 3, 4, 0, 0], confidence=0.9)
     plain, skipping, strict = (
-        one_best(hlg(["ab", "b"]), **options).decode(log_probs, lengths, ["u", "v"])
+        one_best(hlg(["ab", "b"]), **options).decode(EncodedBatch(log_probs, lengths, ["u", "v"]))
         for options in (
             {"num_threads": 2},
             {"blank_skip": 0.85},
@@ -292,18 +297,20 @@ def test_options_of_the_native_engine_reach_it() -> None:
         )
     )
     blank = float(torch.tensor(0.9).log())
-    assert plain == one_best(hlg(["ab", "b"])).decode(log_probs, lengths, ["u", "v"])
+    assert plain == one_best(hlg(["ab", "b"])).decode(EncodedBatch(log_probs, lengths, ["u", "v"]))
     assert [one.text for one in plain] == [one.text for one in skipping] == ["ab", "ab"]
     assert plain[0].score == pytest.approx(skipping[0].score + 2 * blank, abs=1e-5)
     assert plain[1].score == pytest.approx(skipping[1].score + blank, abs=1e-5)
     assert strict[0].score == plain[0].score  # the best path is the best in every frame
     impossible = log_probs.clone()
     impossible[1, 2] = torch.tensor([-9.0, -9.0, -9.0, -9.0, -9.0, 0.0])  # the separator
-    found = one_best(hlg(["ab"]), token_beam=1.0).decode(impossible, lengths, ["u", "v"])
+    found = one_best(hlg(["ab"]), token_beam=1.0).decode(
+        EncodedBatch(impossible, lengths, ["u", "v"])
+    )
     assert (
         found[0].text == "ab"
         and found[1].tokens
-        != one_best(hlg(["ab"])).decode(impossible, lengths, ["u", "v"])[1].tokens
+        != one_best(hlg(["ab"])).decode(EncodedBatch(impossible, lengths, ["u", "v"]))[1].tokens
     )
 
 
@@ -331,7 +338,7 @@ def test_a_method_that_is_made_has_nothing_left_to_compile() -> None:
         "           for value in vars(module).values() if hasattr(value, 'signatures')]\n"
         "def made(): return [len(kernel.signatures) for kernel in kernels]\n"
         "before = made()\n"
-        "method.decode(*peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0]), ['u', 'v'])\n"
+        "method.decode(EncodedBatch(*peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [0]), ['u', 'v']))\n"
         "assert sum(before) and made() == before, (before, made())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -345,8 +352,8 @@ def test_lattices_are_kept(engine: str, tmp_path: Path) -> None:
     log_probs, lengths = peaky([3, 3, 0, 4, 5, 4, 0, 0, 3], [4, 4], [0])
     log_probs[1, :, :4] = log_probs[1, :, 5:] = -float("inf")
     with keep_lattices([greedy, method], tmp_path, {"mode": "full"}) as files:
-        found = method.decode(log_probs, lengths, ["u", "none", "v"])
-    method.decode(log_probs, lengths, ["u", "none", "v"])  # kept no more
+        found = method.decode(EncodedBatch(log_probs, lengths, ["u", "none", "v"]))
+    method.decode(EncodedBatch(log_probs, lengths, ["u", "none", "v"]))  # kept no more
     assert files == [tmp_path / "lattices_one_best.safetensors"]
     archive = LatticeArchive(files[0])
     assert archive.names == ("u", "none", "v")

@@ -1,7 +1,6 @@
 """From cuts to hypotheses: the same as one utterance at a time, streaming as masked."""
 
 import time
-from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_asr.audio.fbank import make_fbank
-from moe_asr.decode.registry import DecodingMethod, DecodingResources, Hypothesis, make_method
+from moe_asr.decode.registry import (
+    DecodingMethod,
+    DecodingResources,
+    EncodedBatch,
+    Hypothesis,
+    make_method,
+)
 from moe_asr.decode.runner import DecodingMode, DecodingRun, decode_cuts, make_batches
 from moe_asr.errors import AudioError, ConfigError, DataError
 from tests.decode.conftest import Workplace, make_cut
@@ -28,13 +33,13 @@ class Recorder(DecodingMethod):
         self.sleep_seconds = sleep_seconds
         self.log_probs: dict[str, torch.Tensor] = {}
 
-    def decode(
-        self, log_probs: torch.Tensor, lengths: torch.Tensor, utterance_ids: Sequence[str]
-    ) -> list[Hypothesis]:
+    def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
         time.sleep(self.sleep_seconds)
-        for name, row, length in zip(utterance_ids, log_probs, lengths.tolist(), strict=True):
+        for name, row, length in zip(
+            batch.utterance_ids, batch.log_probs, batch.lengths.tolist(), strict=True
+        ):
             self.log_probs[name] = row[:length].clone()
-        return [Hypothesis(name, name, (name,), 0.0, ()) for name in utterance_ids]
+        return [Hypothesis(name, name, (name,), 0.0, ()) for name in batch.utterance_ids]
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_asr.decode.registry import DecodingResources, Hypothesis, make_method
+from moe_asr.decode.registry import DecodingResources, EncodedBatch, Hypothesis, make_method
 from moe_asr.decode.runner import DecodingRun
 from moe_asr.evaluate.report import evaluate_run, format_table
 from moe_asr.evaluate.wer import read_transcripts
@@ -109,6 +109,6 @@ def test_greedy_search_says_what_its_texts_are_made_of(tokenizer, unit: str) -> 
     labels = [0, 4, 4, 0, 3, 3]
     log_probs = torch.full((1, len(labels), tokenizer.vocab_size), -5.0)
     log_probs[0, range(len(labels)), labels] = -0.1
-    text = method.decode(log_probs, torch.tensor([len(labels)]), ["utt"])[0].text
+    text = method.decode(EncodedBatch(log_probs, torch.tensor([len(labels)]), ["utt"]))[0].text
     expected = tokenizer.tokens.symbol(4), tokenizer.tokens.symbol(3)
     assert text == (" " if unit == "phone" else "").join(expected)

@@ -1,0 +1,69 @@
+"""Rescoring: candidates whose score is a weighted sum of parts; so weights are tuned without decoding."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from moe_asr.decode.one_best import hypothesis_of
+from moe_asr.decode.registry import Alternative, DecodingMethod, EncodedBatch, Hypothesis
+
+Parts = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The n candidates of one utterance.
+
+    Attributes:
+        utterance_id: its name.
+        words, tokens: [candidate]; as of a `Hypothesis`.
+        parts: by name (n,) float64, what `RescoringMethod.total` adds up.
+    """
+
+    utterance_id: str
+    words: tuple[tuple[str, ...], ...]
+    tokens: tuple[tuple[int, ...], ...]
+    parts: Parts
+
+
+class RescoringMethod(DecodingMethod):
+    """A method that lists candidates and takes the one whose parts have the largest weighted sum.
+
+    Attributes:
+        scales: the options that are weights, with the values that tuning tries by default.
+        is_tuned: whether candidates are to have all parts, also those whose weight is 0 now.
+    """
+
+    scales: ClassVar[Mapping[str, tuple[float, ...]]]
+    is_tuned: bool = False
+
+    @abstractmethod
+    def candidates(self, batch: EncodedBatch) -> list[Candidates]:
+        """Of N utterances; what is in them does not depend on the options that are `scales`."""
+
+    @staticmethod
+    @abstractmethod
+    def total(parts: Parts, options: Any) -> np.ndarray:
+        """(n,) float64, the scores of candidates, larger is better."""
+
+    def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
+        """See `DecodingMethod.decode`; of equal candidates the first is taken."""
+        return [self.choose(found) for found in self.candidates(batch)]
+
+    def choose(self, found: Candidates) -> Hypothesis:
+        """The candidates in the order of their scores; the best is the result."""
+        total = self.total(found.parts, self.options)
+        order = np.argsort(-total, kind="stable").tolist()
+        alternatives = tuple(
+            Alternative(
+                found.words[i],
+                found.tokens[i],
+                float(total[i]),
+                {name: float(part[i]) for name, part in found.parts.items()},
+            )
+            for i in order
+        )
+        return hypothesis_of(found.utterance_id, alternatives)

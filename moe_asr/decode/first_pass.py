@@ -1,0 +1,171 @@
+"""The first pass of lattice methods: one search, whose lattices all methods with its options share."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from moe_asr.decode.registry import DecodingMethod, DecodingResources, EncodedBatch
+from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.lattice import FINAL, Lattice
+from moe_asr.fsa.native.options import NativeSearchOptions
+from moe_asr.fsa.topology import TOPOLOGIES
+
+
+@dataclass(frozen=True)
+class FirstPassOptions(NativeSearchOptions):
+    """How the graph is searched: the beams, the topology of an LG or T, what native adds, and this.
+
+    Attributes:
+        engine: one of `ENGINES`; ``auto`` is k2 on a GPU if it is installed, and native everywhere else.
+        partial: where no path ends as the graph wants it, take the best one that stands anywhere, instead
+            of giving no words.
+        num_threads: utterances of a batch that the native engine searches at a time.
+    """
+
+    engine: str = AUTO
+    partial: bool = False
+    num_threads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, choices in (("engine", ENGINES), ("topology", TOPOLOGIES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}"
+                )
+        if self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, found {self.num_threads}")
+
+    @property
+    def first_pass(self) -> "FirstPassOptions":
+        """These options alone, without those that a method adds."""
+        names = [field.name for field in fields(FirstPassOptions)]
+        return FirstPassOptions(**{name: getattr(self, name) for name in names})
+
+
+class FirstPass:
+    """Log-probabilities in, lattices out; the lattices of the last batch are kept for the next method.
+
+    Attributes:
+        seconds: wall time of all searches.
+        lattice_sink: is called with the name and the lattice of every utterance, if it is set.
+
+    Raises:
+        ConfigError: if there is no graph, or the engine cannot do what the options ask for.
+        GraphError: if the graph is not over the tokenizer's tokens, or the engine cannot search it; if
+            lattices of an archive are over other tokens or words than the graph.
+        MissingDependencyError: if the engine needs k2, and there is none.
+    """
+
+    def __init__(self, resources: DecodingResources, options: FirstPassOptions, user: str) -> None:
+        if resources.graph is None:
+            raise ConfigError(f"{user} searches a graph: none was given")
+        resources.graph.check_tokens(resources.tokenizer.tokens)
+        self.options = options
+        self.seconds = 0.0
+        self.lattice_sink: Callable[[str, Lattice], None] | None = None
+        self._resources = resources
+        self._last: tuple[EncodedBatch, list[Lattice]] | None = None
+        self._archive = resources.archive
+        self.graph: DecodingGraph = resources.graph
+        if self._archive is not None:
+            if (self._archive.token_table, self._archive.word_table) != (
+                self.graph.token_table, self.graph.word_table,
+            ):  # fmt: skip
+                raise GraphError(f"{self._archive.path}: the lattices are not of this graph")
+            return
+        self._engine = make_engine(
+            options.engine,
+            resources.graph,
+            options,
+            resources.device,
+            num_threads=options.num_threads,
+        )
+        self.graph = self._engine.graph
+        # what only a first search does (compile, hand k2 the graph) is done while no time is taken
+        frame = torch.zeros(1, 1, len(self.graph.token_table))
+        self._engine.search(frame, torch.tensor([1]))
+        self._engine.search(frame, torch.tensor([0]), partial=True)
+
+    def lattices(self, batch: EncodedBatch) -> list[Lattice]:
+        """The lattices of a batch, searched when they are first asked for.
+
+        Raises:
+            DataError: naming the utterance that has NaN or +inf in its frames.
+            GraphError: if an archive has no lattice of an utterance.
+        """
+        if self._last is None or self._last[0] is not batch:
+            since = time.perf_counter()
+            found = self._find(batch)
+            self.seconds += time.perf_counter() - since
+            self._last = batch, found
+            if self.lattice_sink is not None:
+                for name, lattice in zip(batch.utterance_ids, found, strict=True):
+                    self.lattice_sink(name, lattice)
+        return self._last[1]
+
+    def _find(self, batch: EncodedBatch) -> list[Lattice]:
+        if self._archive is not None:
+            return [self._archive.read(name) for name in batch.utterance_ids]
+        return self._engine.search(
+            batch.log_probs, batch.lengths, batch.utterance_ids, self.options.partial
+        )
+
+
+def smallest_lattice() -> Lattice:
+    """One path of one frame: what methods try themselves on, so that compiling is not counted as decoding."""
+    return Lattice(
+        src=np.array([0, 1], np.int32),
+        dst=np.array([1, 2], np.int32),
+        token=np.array([3, FINAL], np.int32),
+        starts_token=np.array([True, False]),
+        acoustic=np.array([-1.0, 0.0], np.float32),
+        graph=np.array([-1.0, 0.0], np.float32),
+        word_row_splits=np.array([0, 1, 1], np.int32),
+        words=np.array([1], np.int32),
+        frame=np.array([0, 1, 1], np.int32),
+        num_frames=1,
+    )
+
+
+class LatticeMethod(DecodingMethod):
+    """A method that takes the lattices of a first pass.
+
+    Raises:
+        ConfigError, GraphError, MissingDependencyError: as `FirstPass` does.
+    """
+
+    options_type = FirstPassOptions
+    first_pass: FirstPass
+
+    def __init__(self, resources: DecodingResources, options: FirstPassOptions) -> None:
+        super().__init__(resources, options)
+        key = options.first_pass
+        if key not in resources.first_passes:
+            resources.first_passes[key] = FirstPass(resources, key, self.name)
+        self.first_pass = resources.first_passes[key]
+
+    @property
+    def graph(self) -> DecodingGraph:
+        """What is searched; lattices are over its tokens and words."""
+        return self.first_pass.graph
+
+    @property
+    def unit(self) -> str:
+        """Words; on a graph of tokens, what those spell."""
+        return "word" if self._has_words else self.token_unit
+
+    @property
+    def _has_words(self) -> bool:
+        return self.graph.kind in ("HLG", "LG")
+
+    def _words(self, ids: "tuple[int, ...]") -> tuple[str, ...]:
+        """The words of word ids; of a graph of tokens, the words that they spell."""
+        if self._has_words:
+            return tuple(self.graph.word_symbols(ids))
+        return tuple(self.resources.tokenizer.decode(list(ids)).split())

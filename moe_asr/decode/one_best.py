@@ -1,0 +1,98 @@
+"""The first pass alone: the best path of the lattice, and the n best word sequences."""
+
+from dataclasses import dataclass
+
+from moe_asr.decode.first_pass import FirstPassOptions, LatticeMethod, smallest_lattice
+from moe_asr.decode.registry import (
+    Alternative,
+    DecodingResources,
+    EncodedBatch,
+    Hypothesis,
+    register,
+)
+
+
+@dataclass(frozen=True)
+class OneBestOptions(FirstPassOptions):
+    """`FirstPassOptions`, and nothing else."""
+
+
+@register("one_best")
+class OneBest(LatticeMethod):
+    """The words of the best path through the lattice; on a graph of tokens, the words that they spell."""
+
+    options_type = OneBestOptions
+
+    def __init__(self, resources: DecodingResources, options: OneBestOptions) -> None:
+        super().__init__(resources, options)
+        from moe_asr.fsa.lattice_scores import best_path  # imports numba
+
+        best_path(smallest_lattice())
+        self._best_path = best_path
+
+    def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
+        """See `DecodingMethod.decode`; an utterance without a path has no words and no score."""
+        hypotheses = []
+        for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
+            path = self._best_path(lattice)
+            if path is None:
+                hypotheses.append(Hypothesis(name, "", (), None, ()))
+                continue
+            words = self._words(path.words)
+            hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, path.tokens))
+        return hypotheses
+
+
+@dataclass(frozen=True)
+class NBestOptions(FirstPassOptions):
+    """`FirstPassOptions`, and how many.
+
+    Attributes:
+        n: word sequences, of the paths that the lattice has.
+    """
+
+    n: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, found {self.n}")
+
+
+@register("nbest")
+class NBest(LatticeMethod):
+    """The n best distinct word sequences of the lattice, exactly; the best of them is the result."""
+
+    options_type = NBestOptions
+    options: NBestOptions
+
+    def __init__(self, resources: DecodingResources, options: NBestOptions) -> None:
+        super().__init__(resources, options)
+        from moe_asr.fsa.nbest import nbest  # its kernels import numba
+
+        nbest(smallest_lattice(), 1)
+        self._nbest = nbest
+
+    def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
+        """See `DecodingMethod.decode`; the lists are the hypotheses' ``alternatives``."""
+        hypotheses = []
+        for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
+            found = tuple(
+                Alternative(
+                    self._words(path.words),
+                    path.tokens,
+                    path.score,
+                    {"acoustic": path.acoustic, "graph": path.graph},
+                )
+                for path in self._nbest(lattice, self.options.n)
+            )
+            hypotheses.append(hypothesis_of(name, found))
+        return hypotheses
+
+
+def hypothesis_of(name: str, alternatives: tuple[Alternative, ...]) -> Hypothesis:
+    """The first of an n-best list as the result; nothing found if the list is empty."""
+    if not alternatives:
+        return Hypothesis(name, "", (), None, ())
+    best = alternatives[0]
+    return Hypothesis(name, " ".join(best.words), best.words, best.score, best.tokens, alternatives)
