@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("moe_asr.cli.export", "average checkpoints into a model directory"),
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
+    "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),
     "graph": ("moe_asr.cli.graph", "look at graphs: figures, pictures, paths; convert them"),
     "lattice": ("moe_asr.cli.lattice", "look at lattices: figures, pictures; Kaldi's text"),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),

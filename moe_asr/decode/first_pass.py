@@ -48,6 +48,26 @@ class FirstPassOptions(NativeSearchOptions):
         return FirstPassOptions(**{name: getattr(self, name) for name in names})
 
 
+@dataclass(frozen=True)
+class LmScaleOptions(FirstPassOptions):
+    """`FirstPassOptions`, and this.
+
+    Attributes:
+        lm_scale: weight of the graph's score (language model, lexicon) when the lattice is read; the search's
+            ``graph_scale`` is in the lattice already.
+    """
+
+    lm_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.lm_scale < float("inf"):
+            raise ValueError(f"lm_scale must be finite, 0 or more, found {self.lm_scale}")
+
+
+LM_SCALES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)  # what tuning tries
+
+
 class FirstPass:
     """Log-probabilities in, lattices out; the lattices of the last batch are kept for the next method.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
-from moe_asr.decode.first_pass import LatticeMethod, smallest_lattice
+from moe_asr.decode.first_pass import LM_SCALES, LatticeMethod, smallest_lattice
 from moe_asr.decode.one_best import NBestOptions
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, register
 from moe_asr.errors import ConfigError
@@ -13,7 +13,6 @@ from moe_asr.model.second_pass import MAX_MEGABYTES, second_pass_scores
 
 ATTENTION_SCALES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0)
 REVERSE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-LM_SCALES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,16 @@ class SecondPassOptions:
 
 @dataclass(frozen=True)
 class LatticeAttentionOptions(SecondPassOptions, NBestOptions):
-    """The first pass, the size of the n-best list, the second pass, and this.
+    """The first pass, the size of the n-best list, and the second pass.
 
-    Attributes:
-        lm_scale: weight of the graph's score (language model and lexicon) against the acoustic one.
+    The n-best is that of ``lm_scale`` 1, whatever the scale is: tuning then needs it once.
     """
 
     n: int = 50
-    lm_scale: float = 1.0
 
     def __post_init__(self) -> None:
         NBestOptions.__post_init__(self)
         SecondPassOptions.__post_init__(self)
-        if not 0.0 <= self.lm_scale < float("inf"):
-            raise ValueError(f"lm_scale must be finite, 0 or more, found {self.lm_scale}")
 
 
 @register("lattice_attention_rescoring")

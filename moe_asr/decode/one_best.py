@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moe_asr.decode.first_pass import FirstPassOptions, LatticeMethod, smallest_lattice
+from moe_asr.decode.first_pass import LM_SCALES, LatticeMethod, LmScaleOptions, smallest_lattice
 from moe_asr.decode.registry import (
     Alternative,
     DecodingResources,
@@ -13,8 +13,8 @@ from moe_asr.decode.registry import (
 
 
 @dataclass(frozen=True)
-class OneBestOptions(FirstPassOptions):
-    """`FirstPassOptions`, and nothing else."""
+class OneBestOptions(LmScaleOptions):
+    """`LmScaleOptions`, and nothing else."""
 
 
 @register("one_best")
@@ -22,6 +22,8 @@ class OneBest(LatticeMethod):
     """The words of the best path through the lattice; on a graph of tokens, the words that they spell."""
 
     options_type = OneBestOptions
+    options: OneBestOptions
+    scales = {"lm_scale": LM_SCALES}
 
     def __init__(self, resources: DecodingResources, options: OneBestOptions) -> None:
         super().__init__(resources, options)
@@ -34,7 +36,7 @@ class OneBest(LatticeMethod):
         """See `DecodingMethod.decode`; an utterance without a path has no words and no score."""
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            path = self._best_path(lattice)
+            path = self._best_path(lattice, 1.0, self.options.lm_scale)
             if path is None:
                 hypotheses.append(Hypothesis(name, "", (), None, ()))
                 continue
@@ -44,8 +46,8 @@ class OneBest(LatticeMethod):
 
 
 @dataclass(frozen=True)
-class NBestOptions(FirstPassOptions):
-    """`FirstPassOptions`, and how many.
+class NBestOptions(LmScaleOptions):
+    """`LmScaleOptions`, and how many.
 
     Attributes:
         n: word sequences, of the paths that the lattice has.
@@ -65,6 +67,7 @@ class NBest(LatticeMethod):
 
     options_type = NBestOptions
     options: NBestOptions
+    scales = {"lm_scale": LM_SCALES}
 
     def __init__(self, resources: DecodingResources, options: NBestOptions) -> None:
         super().__init__(resources, options)
@@ -84,7 +87,7 @@ class NBest(LatticeMethod):
                     path.score,
                     {"acoustic": path.acoustic, "graph": path.graph},
                 )
-                for path in self._nbest(lattice, self.options.n)
+                for path in self._nbest(lattice, self.options.n, graph_scale=self.options.lm_scale)
             )
             hypotheses.append(hypothesis_of(name, found))
         return hypotheses

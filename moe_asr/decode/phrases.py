@@ -1,0 +1,92 @@
+"""The phrases that each utterance is searched with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from moe_asr.errors import ConfigError, TextError
+from moe_asr.fsa.context import DEFAULT_BOOST, ContextGraph, Phrase, compile_context, read_phrases
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.text.lines import read_lines
+from moe_asr.text.tokenizer import Tokenizer
+
+ContextOf = Callable[[str], ContextGraph | None]
+
+
+def contexts_of(
+    phrases: Path | None,
+    utterance_phrases: Path | None,
+    graph: DecodingGraph | None,
+    tokenizer: Tokenizer,
+) -> ContextOf | None:
+    """What `DecodingResources.context_of` wants, of files of phrases; None without any.
+
+    Raises:
+        ConfigError: if there are phrases and no graph.
+        TextError: with file and line: see `read_phrases`, `compile_context`.
+    """
+    if phrases is None and utterance_phrases is None:
+        return None
+    if graph is None:
+        raise ConfigError("phrases are boosted in the search of a graph: none was given")
+    common = read_phrases(phrases) if phrases else []
+    single = read_utterance_phrases(utterance_phrases) if utterance_phrases else {}
+    return phrase_contexts(graph, tokenizer, common, single)
+
+
+def phrase_contexts(
+    graph: DecodingGraph,
+    tokenizer: Tokenizer,
+    common: Sequence[Phrase],
+    single: Mapping[str, Sequence[Phrase]],
+) -> ContextOf:
+    """The contexts by utterance id, each list of phrases compiled once.
+
+    Args:
+        common: for every utterance.
+        single: by utterance id, beside these.
+
+    Raises:
+        TextError: naming a phrase that the graph cannot recognise.
+    """
+    compiled: dict[tuple[Phrase, ...], ContextGraph] = {}
+
+    def compile_once(phrases: tuple[Phrase, ...]) -> ContextGraph:
+        if phrases not in compiled:
+            compiled[phrases] = compile_context(phrases, graph, tokenizer=tokenizer)
+        return compiled[phrases]
+
+    lists = {name: (*common, *own) for name, own in single.items()}
+    for phrases in (tuple(common), *lists.values()):
+        compile_once(phrases)  # mistakes show before the first utterance
+
+    def context_of(name: str) -> ContextGraph | None:
+        phrases = lists.get(name, tuple(common))
+        return compile_once(phrases) if phrases else None
+
+    return context_of
+
+
+def read_utterance_phrases(path: Path) -> dict[str, list[Phrase]]:
+    """Reads ``id<TAB>phrase`` or ``id<TAB>phrase<TAB>boost`` lines; empty lines are skipped.
+
+    Raises:
+        TextError: with file and line on a line of another form.
+    """
+    found: dict[str, list[Phrase]] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        name, *rest = line.split("\t")
+        if not 1 <= len(rest) <= 2 or not name.strip():
+            raise TextError(
+                f"{where}: expected 'id<TAB>phrase' or 'id<TAB>phrase<TAB>boost', found {line!r}"
+            )
+        boost = DEFAULT_BOOST
+        if len(rest) == 2:
+            try:
+                boost = float(rest[1])
+            except ValueError:
+                raise TextError(f"{where}: expected a number as boost, found {rest[1]!r}") from None
+        found.setdefault(name.strip(), []).append(Phrase(rest[0], boost, where))
+    return found

@@ -1,0 +1,135 @@
+"""Tuned scales on disk: written by tuning on a dev set, taken by every other decoding."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moe_asr.config import from_dict, to_dict
+from moe_asr.decode.registry import get_method
+from moe_asr.decode.tune import Sweep
+from moe_asr.errors import ConfigError
+from moe_asr.files import PathLike, read_json
+
+
+def scales_record(
+    sweeps: Mapping[str, Sweep], options: Any, references: Mapping[str, str], source: str
+) -> dict[str, Any]:
+    """What a scales file holds: plain JSON values.
+
+    Args:
+        sweeps: by mode, all of one method.
+        options: those of the method before tuning.
+        references: of the dev set.
+        source: its name.
+    """
+    (method,) = {sweep.method for sweep in sweeps.values()}
+    return {
+        "method": method,
+        "options": _plain(to_dict(options)),
+        "modes": {
+            mode: {
+                "scales": sweep.best,
+                "rate": sweep.rate(sweep.best_errors),
+                "rate_before": sweep.rate(sweep.default_errors),
+                "errors": sweep.best_errors,
+                "units": sweep.num_units,
+                "unit": sweep.unit,
+                "grid": {name: list(values) for name, values in sweep.grid.items()},
+                "grid_errors": sweep.errors.tolist(),
+            }
+            for mode, sweep in sweeps.items()
+        },
+        "tuned_on": {
+            "source": source,
+            "utterances": len(references),
+            "sha256": set_id(references),
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Scales:
+    """A scales file as decoding takes it.
+
+    Attributes:
+        method: whose they are.
+        modes: by mode, the values of options.
+        set_id: of the dev set, see `set_id`.
+        source: the file.
+    """
+
+    method: str
+    modes: dict[str, dict[str, float]]
+    set_id: str
+    source: str
+
+    @classmethod
+    def from_record(cls, record: Any, source: str) -> "Scales":
+        """Checks and takes what `scales_record` made.
+
+        Raises:
+            ConfigError: naming the file and what is wrong in it.
+        """
+        try:
+            method, modes = record["method"], record["modes"]
+            scales = {mode: dict(row["scales"]) for mode, row in modes.items()}
+            identity = record["tuned_on"]["sha256"]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ConfigError(f"{source}: no file of tuned scales ({error!r})") from error
+        options_type = get_method(method).options_type
+        for mode, values in scales.items():
+            from_dict(options_type, values, f"{source}: {mode}")
+        return cls(method, scales, str(identity), source)
+
+    def is_of(self, utterance_ids: Iterable[str]) -> bool:
+        """Whether they were tuned on just these utterances: rates on these then say little."""
+        return set_id(utterance_ids) == self.set_id
+
+    def options(self, mode: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of the method in a mode: these scales, and what else was given.
+
+        Raises:
+            ConfigError: if the mode was not tuned, or an option is given that was.
+        """
+        if mode not in self.modes:
+            raise ConfigError(
+                f"{self.source}: {self.method} was not tuned in mode {mode}, but in "
+                f"{', '.join(self.modes)}"
+            )
+        twice = sorted(set(given) & set(self.modes[mode]))
+        if twice:
+            raise ConfigError(
+                f"{self.source} and an option both give {self.method}.{twice[0]}: decode with one of them"
+            )
+        return {**given, **self.modes[mode]}
+
+
+def set_id(utterance_ids: Iterable[str]) -> str:
+    """SHA-256 of the sorted ids of a set of utterances."""
+    return hashlib.sha256("\n".join(sorted(utterance_ids)).encode()).hexdigest()
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in options.items()
+    }
+
+
+def read_scales(paths: Iterable[PathLike]) -> dict[str, Scales]:
+    """Scales files by method.
+
+    Raises:
+        ConfigError: naming the file that is damaged or absent, or of a method that another one is of too.
+    """
+    found: dict[str, Scales] = {}
+    for path in paths:
+        scales = Scales.from_record(read_json(path), str(path))
+        if scales.method in found:
+            raise ConfigError(
+                f"{path} and {found[scales.method].source} are both of {scales.method}"
+            )
+        found[scales.method] = scales
+    return found
