@@ -12,6 +12,7 @@ from moe_asr.errors import ConfigError
 from moe_asr.model.second_pass import MAX_MEGABYTES, second_pass_scores
 
 ATTENTION_SCALES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0)
+LENGTH_BONUSES = (0.0, 0.2, 0.4, 0.7, 1.0, 1.5)
 REVERSE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -22,11 +23,13 @@ class SecondPassOptions:
     Attributes:
         attention_scale: weight of the decoders' scores together, 0 or more.
         reverse_weight: share of the right-to-left decoder in them, 0..1.
+        length_bonus: nats for each token of a hypothesis: attention decoders prefer short ones.
         max_megabytes: see `second_pass_scores`.
     """
 
     attention_scale: float = 0.5
     reverse_weight: float = 0.3
+    length_bonus: float = 0.0
     max_megabytes: float = MAX_MEGABYTES
 
     def __post_init__(self) -> None:
@@ -36,14 +39,16 @@ class SecondPassOptions:
             )
         if not 0.0 <= self.reverse_weight <= 1.0:
             raise ValueError(f"reverse_weight must be between 0 and 1, found {self.reverse_weight}")
+        if not abs(self.length_bonus) < float("inf"):
+            raise ValueError(f"length_bonus must be finite, found {self.length_bonus}")
         if not self.max_megabytes > 0.0:
             raise ValueError(f"max_megabytes must be positive, found {self.max_megabytes}")
 
     def second_pass(self, parts: Parts) -> np.ndarray:
-        """(n,) float64: the decoders' share of the score."""
+        """(n,) float64: the decoders' share of the score, and the bonus."""
         both = (1.0 - self.reverse_weight) * parts["left_to_right"]
         both = both + self.reverse_weight * parts["right_to_left"]
-        return self.attention_scale * both
+        return self.attention_scale * both + self.length_bonus * parts["length"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
     """The second pass of U2++ (arXiv 2106.05642, section 2.4) on the n best word sequences of the lattice.
 
     Their score is acoustic + lm_scale * graph + attention_scale * ((1 - reverse_weight) * left-to-right +
-    reverse_weight * right-to-left), where each decoder's score is of all tokens and the end of the sequence.
+    reverse_weight * right-to-left) + length_bonus * tokens (the bonus is ours, and 0 by default), where each
+    decoder's score is of all tokens and the end of the sequence.
     A word sequence is spelled as on its best path. A decoder whose weight is 0 is not asked, if the options
     do not leave that to tuning; boosts of phrases are not scaled.
 
@@ -80,6 +86,7 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
         "attention_scale": ATTENTION_SCALES,
         "reverse_weight": REVERSE_WEIGHTS,
         "lm_scale": LM_SCALES,
+        "length_bonus": LENGTH_BONUSES,
     }
 
     def __init__(self, resources: DecodingResources, options: LatticeAttentionOptions) -> None:
@@ -111,6 +118,7 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
                 {
                     "acoustic": np.array([path.acoustic for path in paths]),
                     "graph": np.array([path.graph for path in paths]),
+                    "length": np.array([len(path.tokens) for path in paths], np.float64),
                     "left_to_right": found.left_to_right,
                     "right_to_left": found.right_to_left,
                 },

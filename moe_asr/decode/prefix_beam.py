@@ -9,6 +9,7 @@ import torch
 from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
 from moe_asr.decode.lattice_rescoring import (
     ATTENTION_SCALES,
+    LENGTH_BONUSES,
     REVERSE_WEIGHTS,
     SecondPassOptions,
     check_decoders,
@@ -135,7 +136,7 @@ class AttentionRescoring(_PrefixBeam, RescoringMethod):
     """The n-best of the prefix beam, scored by both attention decoders: U2++ without a graph.
 
     The score is ctc_scale * CTC + attention_scale * ((1 - reverse_weight) * left-to-right + reverse_weight *
-    right-to-left) (arXiv 2106.05642, section 2.4).
+    right-to-left) + length_bonus * tokens (arXiv 2106.05642, section 2.4; the bonus is ours).
 
     Raises:
         ConfigError: if there is no model, or it has not the decoders that are asked.
@@ -148,6 +149,7 @@ class AttentionRescoring(_PrefixBeam, RescoringMethod):
         "ctc_scale": CTC_SCALES,
         "attention_scale": ATTENTION_SCALES,
         "reverse_weight": REVERSE_WEIGHTS,
+        "length_bonus": LENGTH_BONUSES,
     }
 
     def __init__(self, resources: DecodingResources, options: AttentionRescoringOptions) -> None:
@@ -173,6 +175,7 @@ class AttentionRescoring(_PrefixBeam, RescoringMethod):
                 tuple(prefix.tokens for prefix in prefixes),
                 {
                     "ctc": np.array([prefix.score for prefix in prefixes]),
+                    "length": np.array([len(prefix.tokens) for prefix in prefixes], np.float64),
                     "left_to_right": found.left_to_right,
                     "right_to_left": found.right_to_left,
                 },

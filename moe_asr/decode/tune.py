@@ -148,10 +148,8 @@ def tune(
         lists = [collector.found[name] for name in texts]
         errors, units = candidate_errors(lists, texts, unit)
         values = sweep_candidates(made, lists, errors, chosen)
-        at_default = int(
-            sweep_candidates(made, lists, errors, {k: [v] for k, v in default.items()})
-        )
-        return Sweep(method, chosen, values, units, default, at_default, unit)
+        at_default = sweep_candidates(made, lists, errors, {k: [v] for k, v in default.items()})
+        return Sweep(method, chosen, values, units, default, int(at_default.sum()), unit)
     points = [default, *_points(chosen)]
     if len(points) > _MAX_DECODINGS:
         raise ConfigError(
@@ -228,7 +226,9 @@ def _grid(method: DecodingMethod, grid: Grid | None) -> dict[str, tuple[float, .
             raise ConfigError(f"{method.name}.{name} is no real number: it cannot be tuned")
         if not len(values) and name not in known:
             raise ConfigError(f"no values for {method.name}.{name}")
-        chosen[name] = tuple(sorted({float(value) for value in (values or known[name])}))
+        chosen[name] = tuple(
+            sorted({float(value) for value in (values if len(values) else known[name])})
+        )
     num_points = math.prod(len(values) for values in chosen.values())
     if num_points > _MAX_POINTS:
         raise ConfigError(f"a grid of {num_points} points is too large: at most {_MAX_POINTS}")

@@ -1,0 +1,191 @@
+"""Tuning: a sweep counts what decoding at each point gives; files of scales; the commands."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_asr.cli.main import main
+from moe_asr.decode.draw_sweep import draw_sweep
+from moe_asr.decode.registry import DecodingResources, make_method
+from moe_asr.decode.runner import decode_cuts
+from moe_asr.decode.scales import Scales, read_scales, scales_record
+from moe_asr.decode.tune import Sweep, tune
+from moe_asr.errors import ConfigError, DataError
+from moe_asr.evaluate.wer import score, split_text
+from moe_asr.fsa.graph import DecodingGraph
+from tests.decode.conftest import Workplace
+from tests.decode.test_second_pass_methods import REFERENCES, WIDE, graph, model, resources
+
+__all__ = ["graph", "model", "resources"]  # fixtures
+
+
+def decoded(
+    workplace: Workplace, resources: DecodingResources, name: str, options
+) -> dict[str, str]:
+    method = make_method(name, resources, options)
+    run = decode_cuts(workplace.loaded, workplace.cuts, [method], "chunk4", progress=False)
+    return {key: found.text for key, found in run.hypotheses[name].items()}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "grid"),
+    [
+        (
+            "lattice_attention_rescoring",
+            WIDE,
+            {"attention_scale": [2.0, 0.0], "reverse_weight": [0.0, 1.0], "lm_scale": [0.5]},
+        ),
+        (
+            "attention_rescoring",
+            {"beam_size": 30},
+            {"ctc_scale": [0.1, 1.0], "length_bonus": [-5.0, 0.0, 40.0]},
+        ),
+        ("one_best", WIDE, {"lm_scale": [0.0, 1.0, 30.0]}),
+        ("attention", {}, {"length_bonus": [0.0, 1.5, 3.0]}),
+    ],
+)
+def test_a_sweep_is_decoding_at_every_point(workplace, resources, method, options, grid) -> None:
+    given = workplace, resources, method
+    # what one point finds is right, so that the others are wrong
+    texts = decoded(*given, {**options, **{name: values[-1] for name, values in grid.items()}})
+
+    def errors(point: dict[str, float]) -> int:
+        return score(texts, decoded(*given, {**options, **point}), "char").total.errors
+
+    sweep = tune(
+        workplace.loaded, workplace.cuts, texts, method, resources, options, grid, "chunk4",
+        unit="char", progress=False,
+    )  # fmt: skip
+    assert sweep.grid == {name: tuple(sorted(values)) for name, values in grid.items()}
+    assert sweep.num_units == sum(len(split_text(text, "char")) for text in texts.values()) > 0
+    for index in np.ndindex(*sweep.errors.shape):
+        places = zip(sweep.grid.items(), index, strict=True)
+        point = {name: values[i] for (name, values), i in places}
+        assert sweep.errors[index] == errors(point), point
+    assert sweep.default_errors == errors({})
+    assert np.ptp(sweep.errors) > 0  # else nothing was tried
+    assert sweep.best_errors == errors(sweep.best) == 0
+
+
+def sweep_of(errors, **grid) -> Sweep:
+    return Sweep("m", grid, np.array(errors), 200, dict.fromkeys(grid, 0.0), 9)
+
+
+def test_of_equally_good_points_the_middle_one_is_taken() -> None:
+    sweep = sweep_of([5, 2, 2, 2, 7], attention_scale=(0.0, 0.1, 0.2, 0.3, 0.4))
+    assert sweep.best == {"attention_scale": 0.2} and sweep.at_edge() == []
+    assert (sweep.best_errors, sweep.rate(sweep.best_errors)) == (2, 1.0)
+    square = sweep_of([[3, 1], [1, 1]], lm_scale=(0.5, 1.0), reverse_weight=(0.0, 1.0))
+    assert square.best == {"lm_scale": 1.0, "reverse_weight": 1.0}
+    assert square.at_edge() == ["lm_scale"]  # a weight has no more than 1
+    assert square.curve("lm_scale").tolist() == [1, 1]
+    assert square.curve("reverse_weight").tolist() == [1, 1]
+    assert sweep_of([1, 2], lm_scale=(0.5, 1.0)).at_edge() == ["lm_scale"]
+    assert sweep_of([1, 2], lm_scale=(0.0, 1.0)).at_edge() == []
+
+
+def test_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, grid in enumerate(
+        ({"a": (0.0, 1.0)}, {"a": (0.0, 1.0), "b": (2.0,)}, dict.fromkeys("abc", (0.0, 0.5, 1.0)))
+    ):
+        errors = rng.integers(0, 9, [len(values) for values in grid.values()])
+        draw_sweep(sweep_of(errors, **grid), tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_wrong_grids_and_references(workplace, resources) -> None:
+    def tuned(method: str, grid=None, references=REFERENCES) -> None:
+        tune(workplace.loaded, workplace.cuts, references, method, resources, {}, grid)
+
+    for method, grid, message in (
+        ("one_best", {"lm_scal": [1.0]}, "one_best has no option 'lm_scal'"),
+        ("nbest", {"n": [1.0]}, "nbest.n is no real number"),
+        ("one_best", {"search_beam": []}, "no values for one_best.search_beam"),
+        ("lattice_attention_rescoring", {"reverse_weight": [2.0]}, "reverse_weight must be"),
+        ("ctc_greedy", None, "ctc_greedy has no scales"),
+        ("attention", {"length_bonus": np.linspace(0, 1, 600)}, "at most 500"),
+        ("attention_rescoring", dict.fromkeys(["ctc_scale", "attention_scale"], range(1, 1100)), "too large"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            tuned(method, grid)
+    with pytest.raises(DataError, match="not of the same utterances"):
+        tuned("one_best", references={"other": "one"})
+
+
+def test_files_of_scales(tmp_path: Path, resources) -> None:
+    options = make_method("one_best", resources, {"search_beam": 9.0}).options
+    sweep = Sweep("one_best", {"lm_scale": (0.5, 1.0)}, np.array([3, 1]), 10, {"lm_scale": 1.0}, 1)
+    record = scales_record({"full": sweep}, options, REFERENCES, "dev")
+    path = tmp_path / "scales.json"
+    path.write_text(json.dumps(record))
+    found = read_scales([path])["one_best"]
+    assert found.options("full", {"search_beam": 9.0}) == {"search_beam": 9.0, "lm_scale": 1.0}
+    assert found.is_of(REFERENCES) and not found.is_of([*REFERENCES, "another"])
+    with pytest.raises(ConfigError, match="not tuned in mode chunk16, but in full"):
+        found.options("chunk16", {})
+    with pytest.raises(ConfigError, match=r"both give one_best\.lm_scale"):
+        found.options("full", {"lm_scale": 2.0})
+    with pytest.raises(ConfigError, match="are both of one_best"):
+        read_scales([path, path])
+    for wrong in ({}, [], {**record, "modes": {"full": {}}}, {**record, "modes": 3}):
+        with pytest.raises(ConfigError, match="f.json: no file of tuned scales"):
+            Scales.from_record(wrong, "f.json")
+    record["modes"]["full"]["scales"] = {"lm_skale": 1.0}
+    with pytest.raises(ConfigError, match=r"f.json: full: unknown key 'lm_skale'"):
+        Scales.from_record(record, "f.json")
+    record["method"] = "two_best"
+    with pytest.raises(ConfigError, match="unknown decoding method 'two_best'"):
+        Scales.from_record(record, "f.json")
+
+
+def test_tune_then_decode_with_what_it_found(
+    workplace: Workplace, graph: DecodingGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph.save(tmp_path / "LG.safetensors")
+    common = ["--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
+    common += ["--graph", str(tmp_path / "LG.safetensors"), "--threads", "1"]
+    wide = ["--option", "all.search_beam=60"]
+    method = ["--method", "lattice_attention_rescoring"]
+    first = ["decode", *common, *wide, "--method", "one_best", *method, "--lattices"]
+    assert main([*first, "--output", str(tmp_path / "first")]) == 0
+    assert "2nd pass" in capsys.readouterr().out
+    lattices = tmp_path / "first" / "full" / "lattices_one_best.safetensors"
+    assert not (lattices.parent / "lattices_lattice_attention_rescoring.safetensors").exists()
+    scales = tmp_path / "scales.json"
+    sweep = ["tune", *common, *method, "--output", str(scales), "--grid", "attention_scale"]
+    assert main([*sweep, "--lattices", str(lattices), "--grid", "lm_scale=0,0.5,1"]) == 0
+    said = capsys.readouterr().out
+    assert "full: WER" in said and "(33 points)" in said
+    row = json.loads(scales.read_text())["modes"]["full"]
+    assert (tmp_path / "scales.full.png").is_file()
+
+    again = ["decode", *common, *wide, *method, "--output", str(tmp_path / "second")]
+    assert main([*again, "--scales", str(scales)]) == 0
+    capsys.readouterr()
+    figures = json.loads((tmp_path / "second" / "results.json").read_text())["full"][method[1]]
+    assert figures["wer"] == pytest.approx(row["rate"])
+    assert figures["scales"] == row["scales"] and figures["tuned_on_this_set"] is True
+    options = json.loads((tmp_path / "second" / "options.json").read_text())["options"]
+    assert options["full"][method[1]] == {"search_beam": 60, **row["scales"]}
+    lines = (tmp_path / "second" / "full" / f"nbest_{method[1]}.jsonl").read_text().splitlines()
+    listed = {entry["id"]: entry["nbest"] for entry in map(json.loads, lines)}
+    hypotheses = (tmp_path / "second" / "full" / f"hyp_{method[1]}.txt").read_text().splitlines()
+    assert [f"{name} {found[0]['text']}".strip() for name, found in listed.items()] == hypotheses
+    assert set(listed["utt-0"][0]) >= {"acoustic", "graph", "left_to_right", "right_to_left"}
+
+    for command, message in (
+        ([*again, "--scales", str(scales), "--mode", "chunk4"], "not tuned in mode chunk4"),
+        ([*again, "--scales", str(scales), "--option", f"{method[1]}.lm_scale=1"], "both give"),
+        (["decode", *common, "--scales", str(scales), "--output", "o"], "not among the methods"),
+        ([*again, "--option", "all.bean=1"], "all.bean: no method has such an option"),
+        ([*sweep, "--grid", "lm_scale="], "--grid lm_scale=: expected NAME=V1"),
+        ([*sweep, "--grid", "lm_scale=a"], "'a' are not numbers"),
+        ([*sweep, "--mode", "full", "--mode", "chunk4", "--lattices", "x"], "tune one at a time"),
+        ([*sweep[:-3], "x.yaml"], "expected a name that ends in .json"),
+        ([*again, "--phrases", str(tmp_path / "none.txt")], "none.txt"),
+    ):
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
