@@ -15,7 +15,7 @@ from moe_asr.fsa.graph import DecodingGraph
 def check_log_probs(
     log_probs: Tensor,
     lengths: Tensor,
-    graph: DecodingGraph,
+    graph: DecodingGraph | None,
     utterance_ids: Sequence[str] | None = None,
 ) -> list[int]:
     """The lengths of a batch as integers, if it is what `SearchEngine.search` takes.
@@ -23,7 +23,7 @@ def check_log_probs(
     Args:
         log_probs: (N, T, C); -inf is allowed, and anything behind an utterance's length.
         lengths: (N,) 0..T.
-        graph: its tokens must be C.
+        graph: its tokens must be C; None for a search without a graph.
         utterance_ids: for messages.
 
     Raises:
@@ -37,7 +37,8 @@ def check_log_probs(
         )
     if utterance_ids is not None and len(utterance_ids) != len(log_probs):
         raise DataError(f"found {len(utterance_ids)} ids of {len(log_probs)} utterances")
-    graph.check_vocabulary(log_probs.shape[2])
+    if graph is not None:
+        graph.check_vocabulary(log_probs.shape[2])
     lengths = torch.as_tensor(lengths).to("cpu", torch.int64)
     inside = torch.arange(log_probs.shape[1])[None, :] < lengths[:, None]
     values = log_probs.detach().amax(dim=2).cpu()  # NaN and +inf of any token come through
