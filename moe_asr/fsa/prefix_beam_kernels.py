@@ -32,9 +32,9 @@ def search_prefixes(log_probs, beam_size, token_beam, n):
         - (R + 1,) int64 splits of the tokens, and (U, 3) int64: token, first frame, last frame.
     """
     num_frames, num_labels = log_probs.shape
-    nodes, num_nodes = np.zeros((256, 5), np.int64), 1
+    nodes, num_nodes = np.zeros((256, 5), np.int64), np.int64(1)  # a bare 1 is of another type
     nodes[0, PARENT], nodes[0, TOKEN], nodes[0, FIRST_CHILD], nodes[0, SIBLING] = -1, 0, -1, -1
-    links, num_links = np.empty((256, 3), np.int64), 0
+    links, num_links = np.empty((256, 3), np.int64), np.int64(0)
     slot_of = np.full(256, NONE, np.int64)  # of a node, in the beam
     # prefixes in the beam, and those that will be
     state, score = np.empty((beam_size, 7), np.int64), np.empty((beam_size, 5))
@@ -47,7 +47,7 @@ def search_prefixes(log_probs, beam_size, token_beam, n):
     first_child, sibling = np.empty(beam_size, np.int64), np.empty(beam_size, np.int64)
     stay_state, stay_score = np.empty(7, np.int64), np.empty(5)
 
-    size = 1
+    size = np.int64(1)
     slot_of[0] = 0
     for column in range(7):
         state[0, column] = NONE
@@ -72,7 +72,7 @@ def search_prefixes(log_probs, beam_size, token_beam, n):
             if above >= 0:
                 sibling[slot], first_child[above] = first_child[above], slot
 
-        filled = 0
+        filled = np.int64(0)
         for slot in range(size):  # prefixes that stay as they are
             parent = nodes[state[slot, NODE], PARENT]
             above = slot_of[parent] if parent >= 0 else NONE
@@ -86,7 +86,7 @@ def search_prefixes(log_probs, beam_size, token_beam, n):
             _push(nodes, new_state, new_score, heap, filled, filled)
             filled += 1
         worst = new_score[heap[0], SUM] if filled == beam_size else -np.inf
-        num_allowed = 0  # what the best prefix cannot take, no other can
+        num_allowed = np.int64(0)  # what the best prefix cannot take, no other can
         for token in range(1, num_labels):
             value = np.float64(log_probs[frame, token])
             if value >= lowest and score[0, SUM] + value >= worst:

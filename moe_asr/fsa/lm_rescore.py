@@ -1,0 +1,215 @@
+"""Another n-gram model for the whole lattice, or an n-best list: the first-pass LM out, the other in.
+
+The composition of the lattice with the difference of two models, made as far as paths go (Mohri, Pereira and
+Riley 2002; Kaldi's ``lattice-lmrescore``): a state is a state of the lattice and what the models know of the
+words before it. A lattice is sorted topologically, so one pass does. Backing off is exact: a path's words get
+their probabilities. `docs/lm_rescoring.md` tells where that of a first-pass graph is another.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa.arcs import take_ragged
+from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.lattice_scores import prune
+from moe_asr.fsa.nbest import NBestPath
+from moe_asr.lm.score import NgramScorer
+
+MAX_ARCS = 10_000_000
+
+
+def rescore_lattice(
+    lattice: Lattice,
+    new: NgramScorer | None,
+    old: NgramScorer | None = None,
+    new_scale: float = 1.0,
+    old_scale: float = 1.0,
+    beam: float = math.inf,
+    acoustic_scale: float = 1.0,
+    graph_scale: float = 1.0,
+    history: Sequence[int] = (),
+    max_arcs: int = MAX_ARCS,
+) -> Lattice:
+    """The lattice with ``- old_scale * log p_old + new_scale * log p_new`` in the graph score of every path.
+
+    Its paths are those of the lattice, one for each, with the same labels, frames, words and acoustic scores.
+    Words are scored on the arcs that have them, ``</s>`` on final arcs. What else is in the graph's score
+    (pronunciations, boosts) stays. In a partial lattice no sentence ends: no model scores ``</s>``.
+
+    Args:
+        lattice: connected; may be empty.
+        new: the model that comes in; None: none.
+        old: the model that the graph's score holds; None takes nothing out (the graph was made of a grammar,
+            say, and the model comes on top).
+        new_scale, old_scale: weights; the LM is in a lattice's graph score as often as the ``graph_scale`` of
+            its search says.
+        beam: leaves the arcs whose best path, rescored, is at most this far below the best; see `prune`.
+        acoustic_scale, graph_scale: for the beam alone.
+        history: words before the lattice, where it is a later piece of a stream.
+        max_arcs: of the result before the beam. Each takes about 150 bytes while it is made.
+
+    Raises:
+        ConfigError: if a weight or the beam is negative or NaN, or ``max_arcs`` is below 1.
+        GraphError: if there would be more arcs.
+        TextError: naming a word that a model cannot score.
+    """
+    _check_scales(new_scale, old_scale)
+    if not beam >= 0.0:
+        raise ConfigError(f"beam must be 0 or more, found {beam}")
+    if max_arcs < 1:
+        raise ConfigError(f"max_arcs must be 1 or more, found {max_arcs}")
+    if lattice.is_empty:
+        return lattice
+    arcs = _Composed(
+        np.arange(lattice.num_arcs),
+        lattice.src,
+        lattice.dst,
+        np.arange(lattice.num_states),
+        lattice.graph.astype(np.float64),
+    )
+    for model, scale in ((old, -old_scale), (new, new_scale)):
+        if model is not None and scale != 0.0:
+            arcs = _compose(lattice, arcs, model, scale, history, max_arcs)
+    row_splits, words = take_ragged(lattice.word_row_splits, lattice.words, arcs.arc)
+    rescored = replace(
+        lattice,
+        src=arcs.src.astype(np.int32),
+        dst=arcs.dst.astype(np.int32),
+        token=lattice.token[arcs.arc],
+        starts_token=lattice.starts_token[arcs.arc],
+        acoustic=lattice.acoustic[arcs.arc],
+        graph=arcs.graph.astype(np.float32),
+        word_row_splits=row_splits.astype(np.int32),
+        words=words,
+        frame=lattice.frame[arcs.state],
+    )
+    if beam == math.inf:
+        return rescored
+    return prune(rescored, beam, acoustic_scale, graph_scale)
+
+
+@dataclass(frozen=True, eq=False)
+class _Composed:
+    """Arcs made of those of a lattice: ``arc`` (D,), ``src``, ``dst``, ``graph`` float64; ``state`` (B,)."""
+
+    arc: np.ndarray
+    src: np.ndarray
+    dst: np.ndarray
+    state: np.ndarray
+    graph: np.ndarray
+
+
+def _compose(
+    lattice: Lattice,
+    arcs: _Composed,
+    model: NgramScorer,
+    scale: float,
+    history: Sequence[int],
+    max_arcs: int,
+) -> _Composed:
+    from moe_asr.lm.ngram_kernels import compose_all
+
+    row_splits, words = take_ragged(
+        lattice.word_row_splits, model.to_model(lattice.words), arcs.arc
+    )
+    counts = np.bincount(arcs.src, minlength=len(arcs.state))
+    states, made, score = compose_all(
+        *model.arrays,
+        model.state_after(history),
+        -1 if lattice.is_partial else model.end_word,
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        arcs.dst.astype(np.int64),
+        row_splits,
+        words,
+        max_arcs,
+    )
+    if len(made) > max_arcs:
+        raise GraphError(
+            f"rescoring: the lattice of {lattice.num_arcs} arcs and {lattice.num_states} states needs more "
+            f"than {max_arcs} arcs with the histories of an n-gram of order {model.model.order}: prune it "
+            "first, or raise max_arcs"
+        )
+    return _Composed(
+        arcs.arc[made[:, 0]],
+        made[:, 1],
+        made[:, 2],
+        arcs.state[states],
+        arcs.graph[made[:, 0]] + scale * score,
+    )
+
+
+def rescore_nbest(
+    paths: Sequence[NBestPath],
+    new: NgramScorer | None,
+    old: NgramScorer | None = None,
+    new_scale: float = 1.0,
+    old_scale: float = 1.0,
+    acoustic_scale: float = 1.0,
+    graph_scale: float = 1.0,
+    is_partial: bool = False,
+) -> list[NBestPath]:
+    """An n-best list with other models in its graph scores, sorted anew.
+
+    Args:
+        new, old, new_scale, old_scale: as `rescore_lattice` has them.
+        acoustic_scale, graph_scale: of the new scores, ``acoustic_scale * acoustic + graph_scale * graph``.
+        is_partial: that of the lattice: no sentence has ended.
+
+    Returns:
+        The paths, best first; of equals the first in lexicographic order of words, then of tokens.
+
+    Raises:
+        ConfigError: if a weight is negative or not finite.
+        TextError: naming a word that a model cannot score.
+    """
+    return rescore_nbests(
+        [paths], new, old, new_scale, old_scale, acoustic_scale, graph_scale, is_partial
+    )[0]
+
+
+def rescore_nbests(
+    lists: Sequence[Sequence[NBestPath]],
+    new: NgramScorer | None,
+    old: NgramScorer | None = None,
+    new_scale: float = 1.0,
+    old_scale: float = 1.0,
+    acoustic_scale: float = 1.0,
+    graph_scale: float = 1.0,
+    is_partial: bool | Sequence[bool] = False,
+) -> list[list[NBestPath]]:
+    """`rescore_nbest` of many lists, whose words each model scores in one call.
+
+    Args:
+        is_partial: of all lattices, or of each.
+    """
+    _check_scales(new_scale, old_scale, acoustic_scale, graph_scale)
+    paths = [path for one in lists for path in one]
+    partial = [is_partial] * len(lists) if isinstance(is_partial, bool) else list(is_partial)
+    assert len(partial) == len(lists), (len(partial), len(lists))
+    ended = np.array([not x for x, one in zip(partial, lists, strict=True) for _ in one], bool)
+    graph = np.array([path.graph for path in paths])
+    for model, scale in ((old, -old_scale), (new, new_scale)):
+        if model is not None and scale != 0.0 and paths:
+            splits, scores = model.word_scores([path.words for path in paths])
+            scores[splits[1:] - 1] *= ended  # no </s> where the sentence goes on
+            graph = graph + scale * np.add.reduceat(scores, splits[:-1])
+    rescored = iter(
+        replace(path, graph=value, score=acoustic_scale * path.acoustic + graph_scale * value)
+        for path, value in zip(paths, graph.tolist(), strict=True)
+    )
+    return [
+        sorted(
+            (next(rescored) for _ in one), key=lambda path: (-path.score, path.words, path.tokens)
+        )
+        for one in lists
+    ]
+
+
+def _check_scales(*scales: float) -> None:
+    for scale in scales:
+        if not 0.0 <= scale < math.inf:
+            raise ConfigError(f"scales must be finite, 0 or more, found {scale}")
