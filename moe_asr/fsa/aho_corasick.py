@@ -1,0 +1,135 @@
+"""Finding many patterns in one pass: the automaton of Aho and Corasick (1975), with scores.
+
+    A. Aho, M. Corasick: Efficient string matching: an aid to bibliographic search. CACM 18(6).
+
+A state is the longest end of what was read that begins a pattern. A pattern's score is given step by step
+while it is read, as a potential: a step from state s to s' brings
+
+    gain(s -> s') = potential(s') - potential(s) + out(s')
+
+``out(s')`` being the scores of all patterns that end there, and ``potential(s)`` the most that a pattern
+begun in s has been given in advance. Potentials cancel along a path: what is left is the sum of the scores of
+the patterns that were found, however it was spread (the shaping of Ng, Harada and Russell, 1999).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+OTHER = 0  # the letter that stands for all those that are in no pattern
+
+
+@dataclass(frozen=True, eq=False)
+class Automaton:
+    """K states, 0 being the root, where no pattern is begun; L letters.
+
+    Attributes:
+        next: (K, L) int32.
+        last: (K,) int64, the letter by which a state is entered; -1 of the root.
+        potential, out: (K,) float64, see above; potential is 0 or more.
+        found: for each state the patterns that end there, from longest to shortest.
+        length: (P,) int64, letters of each pattern.
+        mark: a letter of which two in a row are one, or -1.
+    """
+
+    next: np.ndarray
+    last: np.ndarray
+    potential: np.ndarray
+    out: np.ndarray
+    found: list[tuple[int, ...]]
+    length: np.ndarray
+    mark: int = -1
+
+    @property
+    def num_states(self) -> int:
+        return len(self.next)
+
+    @cached_property
+    def gain(self) -> np.ndarray:
+        """(K, L) float64, of each step."""
+        gain = self.potential[self.next] - self.potential[:, None] + self.out[self.next]
+        if self.mark >= 0:
+            gain[self.last == self.mark, self.mark] = 0.0
+        return gain
+
+
+def build_automaton(
+    patterns: Sequence[Sequence[int]],
+    scores: Sequence[float],
+    num_letters: int,
+    mark: int = -1,
+) -> Automaton:
+    """The automaton of P patterns.
+
+    Args:
+        patterns: letters, 1 to ``num_letters - 1``, at least one of them not ``mark``, which does not follow
+            itself. Equal patterns count separately.
+        scores: of each; a score above 0 is given in advance, in proportion to the letters read.
+        num_letters: L, `OTHER` included.
+        mark: a letter of which any number in a row are one, and which counts as no progress: after the last
+            letter that is another, the whole score has been given.
+    """
+    children, parent, letter, depth, own, advance = _trie(patterns, scores, mark)
+    num_states = len(children)
+    following = np.zeros((num_states, num_letters), np.int32)
+    fail = np.zeros(num_states, np.int32)
+    potential, out = np.array(advance), np.zeros(num_states)
+    found: list[tuple[int, ...]] = [()] * num_states
+    order = np.argsort(depth, kind="stable")
+    depths = np.array(depth)[order]
+    parents, letters = np.array(parent), np.array(letter)
+    for level in range(int(depths[-1]) + 1):
+        states = order[np.searchsorted(depths, level) : np.searchsorted(depths, level + 1)]
+        if level > 1:
+            fail[states] = following[fail[parents[states]], letters[states]]
+        if (
+            level > 0
+        ):  # the row of a state is that of its longest end, which is complete, and its children
+            following[states] = following[fail[states]]
+            potential[states] = np.maximum(potential[states], potential[fail[states]])
+        for state in states.tolist():
+            for symbol, child in children[state].items():
+                following[state, symbol] = child
+            suffix = int(fail[state])
+            found[state] = (*own[state], *(found[suffix] if state else ()))
+            out[state] = sum(scores[pattern] for pattern in found[state])
+    last = np.where(depth, letters, -1)
+    if mark >= 0:
+        after_mark = np.flatnonzero(last == mark)
+        following[after_mark, mark] = after_mark
+    length = np.array([len(pattern) for pattern in patterns], np.int64)
+    return Automaton(following, last, potential, out, found, length, mark)
+
+
+def _trie(
+    patterns: Sequence[Sequence[int]], scores: Sequence[float], mark: int
+) -> tuple[
+    list[dict[int, int]], list[int], list[int], list[int], list[tuple[int, ...]], list[float]
+]:
+    """For each state: children, parent, the letter from there, depth, patterns that end, score in advance."""
+    children: list[dict[int, int]] = [{}]
+    parent, letter, depth = [0], [0], [0]
+    own: list[tuple[int, ...]] = [()]
+    advance = [0.0]
+    for number, (pattern, score) in enumerate(zip(patterns, scores, strict=True)):
+        assert len(pattern) and all(symbol != OTHER for symbol in pattern), pattern
+        total = sum(symbol != mark for symbol in pattern)
+        assert total, pattern
+        state, read = 0, 0
+        for position, symbol in enumerate(pattern, start=1):
+            if symbol not in children[state]:
+                children[state][symbol] = len(children)
+                children.append({})
+                parent.append(state)
+                letter.append(symbol)
+                depth.append(position)
+                own.append(())
+                advance.append(0.0)
+            state = children[state][symbol]
+            read += symbol != mark
+            if position < len(pattern):
+                advance[state] = max(advance[state], score * (read / total))
+        own[state] = (*own[state], number)
+    return children, parent, letter, depth, own, advance
