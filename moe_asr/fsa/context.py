@@ -23,7 +23,7 @@ from moe_asr.fsa.context_spelling import (
     spell_by_pronunciations,
     spell_by_words,
 )
-from moe_asr.fsa.context_tables import Tables, compose_tables
+from moe_asr.fsa.context_tables import Symbols, Tables, compose_tables, with_sequences
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lexicon import Lexicon
 from moe_asr.text.normalize import SPACE
@@ -99,6 +99,10 @@ class ContextGraph:
                 f"the phrases were compiled for {len(self.units)} {self.level}s of another graph; this one "
                 f"has {len(units)}: compile them for it"
             )
+
+    def tables_for(self, symbols: Symbols) -> Tables:
+        """The tables with a class for every symbol that arcs have."""
+        return with_sequences(self.tables, self._automaton, symbols.sequences)
 
     def score(self, units: Sequence[int], is_complete: bool = True) -> float:
         """The sum of the boosts of all phrases in a sequence, and so of a path's gains.

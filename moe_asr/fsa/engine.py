@@ -3,12 +3,31 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from torch import Tensor
 
+from moe_asr.errors import DataError
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.context import ContextGraph
+
+Contexts = Union["ContextGraph", Sequence[Union["ContextGraph", None]], None]
+
+
+def contexts_of(contexts: Contexts, num_utterances: int) -> list["ContextGraph | None"]:
+    """The phrases of each utterance.
+
+    Raises:
+        DataError: if they are those of another number of utterances.
+    """
+    if contexts is None or not isinstance(contexts, Sequence):
+        return [contexts] * num_utterances
+    if len(contexts) != num_utterances:
+        raise DataError(f"found {len(contexts)} contexts of {num_utterances} utterances")
+    return list(contexts)
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class SearchEngine(ABC):
         lengths: Tensor,
         utterance_ids: Sequence[str] | None = None,
         partial: bool = False,
+        contexts: Contexts = None,
     ) -> list[Lattice]:
         """The lattices of a batch, in the order given.
 
@@ -70,15 +90,17 @@ class SearchEngine(ABC):
             utterance_ids: for messages.
             partial: where no path ends in a final state, let all paths end where they stand, instead of
                 giving an empty lattice; where no path leads through a frame, before that frame.
+            contexts: contextual phrases, the same for all utterances or those of each.
 
         Raises:
+            ConfigError: if the engine cannot listen for phrases, and there are some.
             GraphError: if C is not the graph's number of tokens.
             DataError: naming the utterance, if it has NaN or +inf, or a length out of range.
         """
 
     @abstractmethod
-    def start(self) -> Any:
-        """The state of a new stream."""
+    def start(self, context: "ContextGraph | None" = None) -> Any:
+        """The state of a new stream, with the phrases that it listens for."""
 
     @abstractmethod
     def advance(self, states: Sequence[Any], log_probs: Sequence[Tensor]) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_asr.errors import DataError
-from moe_asr.fsa.engine import SearchEngine, SearchOptions
+from moe_asr.errors import ConfigError, DataError
+from moe_asr.fsa.context import ContextGraph
+from moe_asr.fsa.engine import Contexts, SearchEngine, SearchOptions, contexts_of
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.k2_batches import BatchLimits, allowed_max_active
 from moe_asr.fsa.k2_graph import K2Graph
@@ -108,14 +109,18 @@ class K2Engine(SearchEngine):
         lengths: Tensor,
         utterance_ids: Sequence[str] | None = None,
         partial: bool = False,
+        contexts: Contexts = None,
     ) -> list[Lattice]:
         """See `SearchEngine.search`. Frames of -inf only are allowed: no path leads through them.
 
         Raises:
+            ConfigError: if there are phrases.
             DataError: also naming an utterance that is too long for k2 (2**31 log-probabilities), or for
                 the GPU's memory.
         """
         frames = check_log_probs(log_probs, lengths, self.graph, utterance_ids)
+        for context in contexts_of(contexts, len(frames)):
+            _refuse(context)
         lattices = [Lattice.empty(length) for length in frames]
         for index, length in enumerate(frames):
             if length == 0:
@@ -229,12 +234,14 @@ class K2Engine(SearchEngine):
             self._even_if_lossy,
         )
 
-    def start(self) -> K2Stream:
+    def start(self, context: ContextGraph | None = None) -> K2Stream:
         """The state of a new stream, see `K2Streams` on what differs from `search`.
 
         Raises:
+            ConfigError: if there are phrases.
             MissingDependencyError: if this is a k2 before 1.24: it loses paths between chunks.
         """
+        _refuse(context)
         return self._streams.start()
 
     def advance(self, states: Sequence[K2Stream], log_probs: Sequence[Tensor]) -> None:
@@ -269,3 +276,11 @@ def best_path_offsets(lattice: Lattice) -> Tensor:
             lattice.acoustic[arcs].astype(np.float64) + lattice.graph[arcs]
         )
     return torch.from_numpy(offsets)
+
+
+def _refuse(context: ContextGraph | None) -> None:
+    if context is not None and not context.is_empty:
+        raise ConfigError(
+            "the k2 engine cannot listen for phrases while it searches; the native engine does "
+            "(engine=native), or put them on its lattices (apply_context)"
+        )

@@ -187,7 +187,7 @@ def test_all_pronunciations_count(number: int, by_tokenizer: bool) -> None:
         phones = tuple(rng.choice("pqrs") for _ in range(rng.randint(0, 9)))
         expected = 0.0
         for phrase in phrases:
-            ways = {()}
+            ways: set[tuple[str, ...]] = {()}
             for word in phrase.text.split():
                 ways = {(*way, *entry.tokens) for way in ways for entry in LEXICON[word]}
             expected += phrase.boost * sum(count(phones, way) for way in ways)

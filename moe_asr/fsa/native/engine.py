@@ -6,18 +6,26 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from moe_asr.errors import DataError
-from moe_asr.fsa.engine import SearchEngine, SearchOptions
+from moe_asr.fsa.context import ContextGraph
+from moe_asr.fsa.engine import Contexts, SearchEngine, SearchOptions, contexts_of
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.log_probs import check_log_probs, name_of
 from moe_asr.fsa.native import layout
-from moe_asr.fsa.native.compiling import warm_up
+from moe_asr.fsa.native.compiling import warm_up, warm_up_with_context
+from moe_asr.fsa.native.context import (
+    GraphSymbols,
+    SearchContext,
+    graph_symbols,
+    search_context,
+)
 from moe_asr.fsa.native.layout import EXPLICIT
 from moe_asr.fsa.native.options import NativeSearchOptions
 from moe_asr.fsa.native.partial import PartialResult, partial_result
@@ -83,6 +91,8 @@ class NativeEngine(SearchEngine):
         self._process = os.getpid()  # whose threads those are
         self._lock = threading.Lock()
         self._workspaces = threading.local()
+        self._symbols: dict[str, GraphSymbols] = {}
+        self._contexts: WeakKeyDictionary[ContextGraph, SearchContext] = WeakKeyDictionary()
 
     def search(
         self,
@@ -90,22 +100,28 @@ class NativeEngine(SearchEngine):
         lengths: Tensor,
         utterance_ids: Sequence[str] | None = None,
         partial: bool = False,
+        contexts: Contexts = None,
     ) -> list[Lattice]:
         """See `SearchEngine.search`."""
         log_probs = _float32(log_probs)
         frames = check_log_probs(log_probs, lengths, self.graph, utterance_ids)
         rows = [log_probs[n, :length].contiguous().numpy() for n, length in enumerate(frames)]
+        prepared = [self._prepare(one) for one in contexts_of(contexts, len(rows))]
 
-        def whole(utterance: np.ndarray) -> Lattice:
-            state = self.start()
-            self._read(state, utterance)
+        def whole(item: tuple[np.ndarray, SearchContext | None]) -> Lattice:
+            state = NativeStream(self._graph, self.options.search_beam, item[1])
+            self._read(state, item[0])
             return self.finish(state, partial)
 
-        return self._map(whole, rows)
+        return self._map(whole, list(zip(rows, prepared, strict=True)))
 
-    def start(self) -> NativeStream:
-        """The state of a new stream."""
-        return NativeStream(self._graph, self.options.search_beam)
+    def start(self, context: ContextGraph | None = None) -> NativeStream:
+        """The state of a new stream, which listens for the phrases of ``context``, if it has any.
+
+        Raises:
+            GraphError: if they were compiled for another graph.
+        """
+        return NativeStream(self._graph, self.options.search_beam, self._prepare(context))
 
     def advance(
         self,
@@ -151,7 +167,9 @@ class NativeEngine(SearchEngine):
         Where no path ends in a final state now, all end where they stand (``partial``), or it is empty.
         """
         self._check_origin(state)
-        finals = final_arcs(state.store, self._graph, partial, can_end=not state.is_dead)
+        finals = final_arcs(
+            state.store, self._graph, partial, can_end=not state.is_dead, context=state.context
+        )
         if finals is None:
             return Lattice.empty(state.num_frames)
         piece, kept, final_src = tail_piece(state.store, finals, self._output_beam)
@@ -211,6 +229,23 @@ class NativeEngine(SearchEngine):
                 f"{name}: log_probs of frame {first_frame + frame} hold {float(highest[frame])}"
             )
         return rows
+
+    def _prepare(self, context: ContextGraph | None) -> SearchContext | None:
+        """A context graph for the kernels, made once; None where there is nothing to listen for."""
+        if context is None:
+            return None
+        context.check_graph(self.graph)
+        if context.is_empty:
+            return None
+        with self._lock:
+            prepared = self._contexts.get(context)
+            if prepared is None:
+                warm_up_with_context()
+                if context.level not in self._symbols:
+                    self._symbols[context.level] = graph_symbols(self._graph, context.level)
+                prepared = search_context(context, self._symbols[context.level])
+                self._contexts[context] = prepared
+            return prepared
 
     def _check_origin(self, state: NativeStream, name: str = "the stream") -> None:
         # the kernels follow its states into the graph and do not look where that ends

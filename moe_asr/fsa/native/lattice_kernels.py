@@ -6,11 +6,12 @@ from moe_asr.fsa.native.layout import DEAD, FORCED_MERGES, MERGED_STEP, NUM_STEP
 
 
 @njit(cache=True, nogil=True)
-def prune_steps(output_beam, every_step, store, counts):
+def prune_steps(output_beam, every_step, store, counts, lk_gain):
     """Drops the links and states that no continuation can bring within the beam, and closes the gaps.
 
     Goes back from the newest step until extra costs are what they were, or to the oldest. Also finds
     counts[MERGED_STEP], the last step before the newest in which all paths that are left pass a single state.
+    ``lk_gain`` is a further column of links, where there are contextual phrases.
     """
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
@@ -55,6 +56,8 @@ def prune_steps(output_beam, every_step, store, counts):
                 lk_arc[free] = lk_arc[link]
                 lk_acoustic[free] = lk_acoustic[link]
                 lk_deficit[free] = lk_deficit[link]
+                if lk_gain is not None:
+                    lk_gain[free] = lk_gain[link]
                 free += 1
         begin = end
     step_link[newest] = free
@@ -218,8 +221,8 @@ def last_common_step(newest, store, sources):
 
 
 @njit(cache=True, nogil=True)
-def drop_steps(count, store, counts):
-    """Forgets the first ``count`` steps; what is left moves to the front."""
+def drop_steps(count, store, counts, lk_gain):
+    """Forgets the first ``count`` steps; what is left moves to the front. ``lk_gain`` as in `prune_steps`."""
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_frame = store[2]
@@ -234,6 +237,8 @@ def drop_steps(count, store, counts):
         lk_arc[i] = lk_arc[link + i]
         lk_acoustic[i] = lk_acoustic[link + i]
         lk_deficit[i] = lk_deficit[link + i]
+        if lk_gain is not None:
+            lk_gain[i] = lk_gain[link + i]
     for step in range(newest - count + 1):
         step_state[step] = step_state[count + step] - state
         step_link[step] = step_link[count + step] - link

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.fsa.lattice import FINAL, Lattice
+from moe_asr.fsa.native.context import SearchContext
 from moe_asr.fsa.native.lattice_kernels import mark_alive, trace_back
 from moe_asr.fsa.native.search_graph import SearchGraph, ragged_words
 from moe_asr.fsa.native.store import Store
@@ -20,6 +21,7 @@ class Piece:
         src, dst: (A,) int32, sorted by src.
         arc: (A,) int32, of the search graph, or -1 - token.
         acoustic: (A,) float32.
+        gain: (A,) float32, what contextual phrases add; None where there are none.
         best: (B,) int32, the arcs (of the search graph, as above) of the best path, one a step.
         best_frame: (B,) int32, the frame that each of them reads.
     """
@@ -29,12 +31,13 @@ class Piece:
     dst: np.ndarray
     arc: np.ndarray
     acoustic: np.ndarray
+    gain: np.ndarray | None
     best: np.ndarray
     best_frame: np.ndarray
 
     @property
     def num_bytes(self) -> int:
-        return sum(array.nbytes for array in vars(self).values())
+        return sum(array.nbytes for array in vars(self).values() if array is not None)
 
 
 def cut_piece(store: Store, newest: int, extra_at_newest: np.ndarray, output_beam: float) -> Piece:
@@ -68,6 +71,7 @@ def cut_piece(store: Store, newest: int, extra_at_newest: np.ndarray, output_bea
         dst=dst[order],
         arc=lk_arc[kept],
         acoustic=lk_acoustic[kept],
+        gain=None if store.gains is None else store.gains[kept],
         best=store.links[2][best],
         best_frame=step_frame[1 : newest + 1].astype(np.int32) - 1,
     )
@@ -103,10 +107,18 @@ class FinalArcs:
     is_partial: bool
 
 
-def final_arcs(store: Store, graph: SearchGraph, partial: bool, can_end: bool) -> FinalArcs | None:
+def final_arcs(
+    store: Store,
+    graph: SearchGraph,
+    partial: bool,
+    can_end: bool,
+    context: SearchContext | None = None,
+) -> FinalArcs | None:
     """The final arcs of the newest step; where there is none, all states end (``partial``), or None.
 
-    ``can_end`` is whether final arcs count: they do not where the search ended before the frames did.
+    Args:
+        can_end: whether final arcs count: they do not where the search ended before the frames did.
+        context: of the phrases that the search listened for: their scores have what the end brings.
     """
     states = store.frontier[0][: store.num_active]
     begin, stop = graph.final_begin[states], graph.final_end[states]
@@ -115,13 +127,17 @@ def final_arcs(store: Store, graph: SearchGraph, partial: bool, can_end: bool) -
         place = np.repeat(np.arange(len(states), dtype=np.int32), counts)
         within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
         arcs = begin[place] + within
-        return FinalArcs(place, graph.final_origin[arcs], graph.final_score[arcs], False)
+        score = graph.final_score[arcs]
+        if context is not None and store.context is not None:
+            score = score + context.ends(store.context[0][place], arcs)
+        return FinalArcs(place, graph.final_origin[arcs], score, False)
     if not partial:
         return None
     place = np.arange(len(states), dtype=np.int32)
-    return FinalArcs(
-        place, np.full(len(place), -1, np.int32), np.zeros(len(place), np.float32), True
-    )
+    score = np.zeros(len(place), np.float32)
+    if context is not None and store.context is not None:
+        score = context.ends(store.context[0][place])
+    return FinalArcs(place, np.full(len(place), -1, np.int32), score, True)
 
 
 def tail_piece(
@@ -176,6 +192,9 @@ def join_pieces(
     token = np.where(explicit, graph.token[origin], -1 - arc)
     score = np.zeros(len(arc), np.float32)
     score[explicit] = search_graph.score[arc[explicit]]
+    gains = [piece.gain for piece in pieces if piece.gain is not None]
+    if gains:
+        score += np.concatenate(gains)
     begins = explicit if begins_token is None else begins_token[origin]
     num_finals = len(kept_finals)
     all_origin = np.concatenate([origin, finals.origin[kept_finals]])

@@ -34,7 +34,9 @@ from moe_asr.fsa.native.layout import (
 
 
 @njit(cache=True, nogil=True)
-def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, store, counts, beam):
+def search_steps(
+    log_probs, frames, begin, topology, graph, limits, workspace, store, counts, beam, context
+):
     """Searches rows ``begin`` and on of ``log_probs``, until they end or the outcome says what is to be done.
 
     Args:
@@ -48,6 +50,9 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
         workspace: see `Workspace`.
         store, counts: see the layout.
         beam: (1,) float64, the beam as it is adapted.
+        context: of contextual phrases, None without them: arrays of `SearchContext`, of the store, and of the
+            workspace. A state of the search is then a search state and a context state. (Numba compiles a
+            version without these branches where it is None.)
 
     Returns:
         The first row that was not searched; counts[STATUS] is the outcome.
@@ -60,6 +65,10 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]
     step_state, step_link, step_frame = store[2]
     fr_graph, fr_last, fr_blank, fr_best, fr_score = store[3]
+    if context is not None:
+        symbol, class_of, following, gains, most_gain = context[0]
+        fr_context, lk_gain = context[1]
+        new_context, link_gain, table_key, table_slot = context[2]
     output_beam = np.float32(limits[OUTPUT_BEAM])
     strict = limits[STRICT_MAX_ACTIVE] > 0
     num_targets = 2 if topology == MODIFIED else 1
@@ -112,12 +121,18 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
                 best = max(best, score + row[last])
         for arc in range(records[fr_graph[leader], 0], records[fr_graph[leader], 1]):
             if arc_token[arc] != last:
-                best = max(best, score + (arc_score[arc] + row[arc_token[arc]]))
+                weight = arc_score[arc]
+                if context is not None:
+                    weight += gains[fr_context[leader], class_of[symbol[arc]]]
+                best = max(best, score + (weight + row[arc_token[arc]]))
         cutoff = _below(best, width)
 
         # the best tokens by their score, in buckets, for states with many arcs
         listed_from = top - LISTED_WIDTH
-        if top > -np.inf and top >= cutoff - np.float32(limits[BEST_ARC]):
+        best_arc_of_all = np.float32(limits[BEST_ARC])
+        if context is not None:
+            best_arc_of_all += most_gain.max()
+        if top > -np.inf and top >= cutoff - best_arc_of_all:
             _fill_buckets(row, lowest_token, top, hits, token_list, bucket_end)
 
         # slots of earlier steps are below the base: nothing needs to be cleared
@@ -138,7 +153,14 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
                     new_blank[num_new] = fr_blank[i]
                     new_best[num_new] = fr_best[i]
                     new_score[num_new] = total
-                    slot[fr_graph[i]] = base + num_new
+                    if context is None:
+                        slot[fr_graph[i]] = base + num_new
+                    else:
+                        new_context[num_new] = fr_context[i]
+                        link_gain[num_new] = 0.0
+                        _enter(
+                            fr_graph[i], fr_context[i], base, num_new, slot, table_key, table_slot
+                        )
                     link_src[num_new] = i
                     link_dst[num_new] = num_new
                     link_arc[num_new] = -1 - last
@@ -156,12 +178,21 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
                     if total > best:
                         best = total
                         cutoff = _below(best, width)
-                    num_new, num_links = _reach(
-                        fr_blank[i], total, i, -1 - label, given[label], output_beam, base, slot, records,
-                        best_arc,
-                        new_state, new_last, new_blank, new_best, new_score,
-                        link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
-                    )  # fmt: skip
+                    if context is None:
+                        num_new, num_links = _reach(
+                            fr_blank[i], total, i, -1 - label, given[label], output_beam, base, slot, records,
+                            best_arc,
+                            new_state, new_last, new_blank, new_best, new_score,
+                            link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                        )  # fmt: skip
+                    else:
+                        num_new, num_links = _reach_with_context(
+                            fr_blank[i], fr_context[i], total, i, -1 - label, given[label], np.float32(0.0),
+                            output_beam, base, slot, table_key, table_slot, records, best_arc, most_gain,
+                            new_state, new_last, new_blank, new_best, new_score, new_context,
+                            link_src, link_dst, link_arc, link_score, link_acoustic, link_gain,
+                            num_new, num_links,
+                        )  # fmt: skip
 
         # arcs: those of tokens below cutoff - score - fr_best cannot come above the cutoff
         num_busy = 0
@@ -203,18 +234,33 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             for hit in range(num_hits):
                 arc = hits[hit]
                 token = arc_token[arc]
-                total = score + (arc_score[arc] + row[token])
+                weight = arc_score[arc]
+                if context is not None:
+                    column = class_of[symbol[arc]]
+                    gain = gains[fr_context[i], column]
+                    weight += gain
+                total = score + (weight + row[token])
                 if total > cutoff:
                     if total > best:
                         best = total
                         cutoff = _below(best, width)
                     target = arc_target[arc]
                     for _ in range(num_targets):
-                        num_new, num_links = _reach(
-                            target, total, i, arc, given[token], output_beam, base, slot, records, best_arc,
-                        new_state, new_last, new_blank, new_best, new_score,
-                        link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
-                        )  # fmt: skip
+                        if context is None:
+                            num_new, num_links = _reach(
+                                target, total, i, arc, given[token], output_beam, base, slot, records,
+                                best_arc,
+                                new_state, new_last, new_blank, new_best, new_score,
+                                link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                            )  # fmt: skip
+                        else:
+                            num_new, num_links = _reach_with_context(
+                                target, following[fr_context[i], column], total, i, arc, given[token], gain,
+                                output_beam, base, slot, table_key, table_slot, records, best_arc, most_gain,
+                                new_state, new_last, new_blank, new_best, new_score, new_context,
+                                link_src, link_dst, link_arc, link_score, link_acoustic, link_gain,
+                                num_new, num_links,
+                            )  # fmt: skip
                         target = records[target, 3]
 
         # keep what is above the final cutoff
@@ -232,6 +278,8 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             fr_blank[kept] = new_blank[i]
             fr_best[kept] = new_best[i]
             fr_score[kept] = score - best
+            if context is not None:
+                fr_context[kept] = new_context[i]
             st_extra[state_begin + kept] = -1.0
             is_kept = score > cutoff
             new_state[i] = kept if is_kept else NOWHERE
@@ -250,6 +298,8 @@ def search_steps(log_probs, frames, begin, topology, graph, limits, workspace, s
             lk_arc[position] = link_arc[i]
             lk_acoustic[position] = link_acoustic[i]
             lk_deficit[position] = deficit
+            if context is not None:
+                lk_gain[position] = link_gain[i]
             position += target != NOWHERE and deficit <= output_beam and total > cutoff
         beam[0] = adapted
         step_link[step + 1] = position
@@ -295,6 +345,75 @@ def _reach(
     link_score[num_links] = total
     link_acoustic[num_links] = acoustic
     return num_new, num_links + 1
+
+
+@njit(cache=True, nogil=True)
+def _reach_with_context(
+    target, context, total, source, arc, acoustic, gain,
+    output_beam, base, slot, table_key, table_slot, records, best_arc, most_gain,
+    new_state, new_last, new_blank, new_best, new_score, new_context,
+    link_src, link_dst, link_arc, link_score, link_acoustic, link_gain, num_new, num_links,
+):  # fmt: skip
+    """The same for ``target`` in a context state; what an arc can bring there is bounded by both."""
+    position = _place(target, context, base, slot, table_key, table_slot)
+    if position < 0:
+        position = num_new
+        _enter(target, context, base, position, slot, table_key, table_slot)
+        new_state[position] = target
+        new_last[position] = records[target, 2]
+        new_blank[position] = records[target, 3]
+        new_best[position] = best_arc[target] + most_gain[context]
+        new_score[position] = total
+        new_context[position] = context
+        num_new += 1
+    else:
+        known = new_score[position]
+        if total > known:
+            new_score[position] = total
+        elif total < known - output_beam:
+            return num_new, num_links
+    link_src[num_links] = source
+    link_dst[num_links] = position
+    link_arc[num_links] = arc
+    link_score[num_links] = total
+    link_acoustic[num_links] = acoustic
+    link_gain[num_links] = gain
+    return num_new, num_links + 1
+
+
+@njit(cache=True, nogil=True)
+def _place(state, context, base, slot, table_key, table_slot):
+    """The candidate that is a search state in a context state, or a negative number.
+
+    Those in context state 0, the most, have a slot of their own; the others share a table (open addressing,
+    linear probing) whose entries of earlier frames are below the base and count as free.
+    """
+    if context == 0:
+        return slot[state] - base
+    return table_slot[_entry(state, context, base, table_key, table_slot)] - base
+
+
+@njit(cache=True, nogil=True)
+def _enter(state, context, base, position, slot, table_key, table_slot):
+    """Notes that a candidate is a search state in a context state."""
+    if context == 0:
+        slot[state] = base + position
+    else:
+        entry = _entry(state, context, base, table_key, table_slot)
+        table_key[entry] = (np.uint64(context) << np.uint64(32)) | np.uint64(state)
+        table_slot[entry] = base + position
+
+
+@njit(cache=True, nogil=True)
+def _entry(state, context, base, table_key, table_slot):
+    """Where the table has a pair, or has room for it; the table is never more than half full."""
+    key = (np.uint64(context) << np.uint64(32)) | np.uint64(state)
+    last = np.uint64(len(table_key) - 1)  # a power of two less one
+    mixed = key * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's bits (Knuth, volume 3, 6.4)
+    entry = (mixed >> np.uint64(32)) & last
+    while table_slot[entry] >= base and table_key[entry] != key:
+        entry = (entry + np.uint64(1)) & last
+    return entry
 
 
 @njit(cache=True, nogil=True)

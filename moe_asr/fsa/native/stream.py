@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from moe_asr.fsa.native.context import SearchContext
 from moe_asr.fsa.native.lattice_kernels import drop_steps, force_merge, prune_steps
 from moe_asr.fsa.native.layout import (
     ARCS_EXPANDED,
@@ -32,14 +33,22 @@ class NativeStream:
 
     Attributes:
         graph: that it goes through.
+        context: the phrases that it listens for, if there are any.
         num_frames: read so far.
         is_dead: no path can go on; frames are counted and not searched.
         pieces: committed, the oldest first, without those that were released.
     """
 
-    def __init__(self, graph: SearchGraph, search_beam: float) -> None:
+    def __init__(
+        self, graph: SearchGraph, search_beam: float, context: SearchContext | None = None
+    ) -> None:
         self.graph = graph
-        self.store = Store(graph.start)
+        self.context = context
+        start = graph.start
+        if context is not None:
+            first = context.source.start
+            start = (*start[:3], start[3] + float(context.most_gain[first]), start[4])
+        self.store = Store(start, None if context is None else first)
         self.beam = np.array([search_beam], np.float64)
         self.num_frames = 0
         self.is_dead = False
@@ -85,9 +94,12 @@ class NativeStream:
         graph, store, output_beam = self.graph, self.store, np.float32(limits[OUTPUT_BEAM])
         row = 0
         while row < len(log_probs) and not self.is_dead:
+            context = None
+            if self.context is not None:
+                context = self.context.arrays, store.context, workspace.context
             row = search_steps(
                 log_probs, frames, row, graph.topology, graph.arrays, limits,
-                workspace.arrays, store.arrays, store.counts, self.beam,
+                workspace.arrays, store.arrays, store.counts, self.beam, context,
             )  # fmt: skip
             status = store.counts[STATUS]
             if status == GROW_WORKSPACE:
@@ -97,10 +109,10 @@ class NativeStream:
             elif status == NO_PATH:
                 self.is_dead = True
             elif status == PRUNE:
-                prune_steps(output_beam, False, store.arrays, store.counts)
+                prune_steps(output_beam, False, store.arrays, store.counts, store.gains)
                 if store.counts[NUM_STEPS] - store.counts[MERGED_STEP] > limits[MAX_PENDING]:
                     force_merge(store.arrays, store.counts)
-                    prune_steps(output_beam, True, store.arrays, store.counts)
+                    prune_steps(output_beam, True, store.arrays, store.counts, store.gains)
                 if store.counts[MERGED_STEP] >= _PIECE:
                     self._commit(float(output_beam))
             else:
@@ -113,5 +125,5 @@ class NativeStream:
         words, steps = self.graph.words_of(piece.best)
         self.words += words.tolist()
         self.word_frames += piece.best_frame[steps].tolist()
-        drop_steps(step, self.store.arrays, self.store.counts)
+        drop_steps(step, self.store.arrays, self.store.counts, self.store.gains)
         self.store.shrink()

@@ -360,6 +360,8 @@ def test_warm_up_compiles_all_that_a_stream_needs() -> None:
     compiled = [search_kernels.search_steps, kernels.prune_steps, kernels.force_merge]
     compiled += [kernels.mark_alive, kernels.trace_back]
     compiled += [kernels.last_common_step, kernels.drop_steps]
+    # with phrases, which other tests may have searched for, there are more
+    signatures = [list(kernel.signatures) for kernel in compiled]
     for kind in ("LG", "HLG"):
         engine = NativeEngine(line(kind))
         state = engine.start()
@@ -367,4 +369,5 @@ def test_warm_up_compiles_all_that_a_stream_needs() -> None:
         engine.partial(state)
         engine.release(state)
         engine.finish(state)
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 7
+    assert [kernel.signatures for kernel in compiled] == signatures
+    assert all(signatures)
