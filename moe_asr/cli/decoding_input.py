@@ -34,7 +34,8 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--graph-lm", type=Path, metavar="ARPA",
-        help="the one that the graph was built with, which they take out",
+        help="the one that the graph was built with, which they take out; 'none' takes nothing out (default: "
+        "the one on record beside the graph)",
     )  # fmt: skip
     parser.add_argument(
         "--phrases", type=Path, metavar="FILE",
@@ -82,6 +83,7 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
     from moe_asr.decode.registry import DecodingResources
     from moe_asr.evaluate.wer import collect
     from moe_asr.fsa.lattice_file import LatticeArchive
+    from moe_asr.lang.graph_lm import check_graph_lm, find_graph_lm
     from moe_asr.lang.load_graph import load_graph
     from moe_asr.lm.arpa import read_arpa
     from moe_asr.model.directory import load_model_dir
@@ -98,13 +100,17 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
         raise ConfigError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     loaded = load_model_dir(args.model, args.device)
     graph = load_graph(args.graph) if args.graph else None
+    graph_lm = None
+    if graph is not None and args.lm and str(args.graph_lm) != "none":
+        graph_lm = args.graph_lm or find_graph_lm(graph, args.graph)
+        check_graph_lm(graph, graph_lm, str(args.graph))
     resources = DecodingResources(
         tokenizer=loaded.tokenizer,
         graph=graph,
         device=args.device,
         model=loaded.model,
         lm=read_arpa(args.lm) if args.lm else None,
-        graph_lm=read_arpa(args.graph_lm) if args.graph_lm else None,
+        graph_lm=read_arpa(graph_lm) if graph_lm else None,
         references=references,
         context_of=contexts_of(args.phrases, args.utterance_phrases, graph, loaded.tokenizer),
         archive=LatticeArchive(lattices) if lattices else None,

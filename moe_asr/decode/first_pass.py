@@ -1,19 +1,25 @@
 """The first pass of lattice methods: one search, whose lattices all methods with its options share."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, EncodedBatch
 from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa.context_lattice import apply_context
 from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import FINAL, Lattice
 from moe_asr.fsa.native.options import NativeSearchOptions
 from moe_asr.fsa.topology import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.context import ContextGraph
+    from moe_asr.fsa.nbest import NBestPath
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,9 @@ LM_SCALES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)  # what tuning tr
 class FirstPass:
     """Log-probabilities in, lattices out; the lattices of the last batch are kept for the next method.
 
+    Phrases are listened for by the native engine while it searches; on the lattices of another, and of an
+    archive, their boosts are put afterwards.
+
     Attributes:
         seconds: wall time of all searches.
         lattice_sink: is called with the name and the lattice of every utterance, if it is set.
@@ -106,7 +115,10 @@ class FirstPass:
             resources.device,
             num_threads=options.num_threads,
         )
+        from moe_asr.fsa.native import NativeEngine
+
         self.graph = self._engine.graph
+        self._listens = isinstance(self._engine, NativeEngine)
         # what only a first search does (compile, hand k2 the graph) is done while no time is taken
         frame = torch.zeros(1, 1, len(self.graph.token_table))
         self._engine.search(frame, torch.tensor([1]))
@@ -130,11 +142,38 @@ class FirstPass:
         return self._last[1]
 
     def _find(self, batch: EncodedBatch) -> list[Lattice]:
+        contexts = self._contexts(batch.utterance_ids)
         if self._archive is not None:
-            return [self._archive.read(name) for name in batch.utterance_ids]
-        return self._engine.search(
-            batch.log_probs, batch.lengths, batch.utterance_ids, self.options.partial
-        )
+            found = [self._archive.read(name) for name in batch.utterance_ids]
+        else:
+            search = self._engine.search
+            arguments = batch.log_probs, batch.lengths, batch.utterance_ids, self.options.partial
+            if not any(contexts):
+                return search(*arguments)
+            if self._listens:
+                return search(*arguments, contexts=contexts)
+            found = search(*arguments)
+        return [
+            lattice if context is None else apply_context(lattice, context)
+            for lattice, context in zip(found, contexts, strict=True)
+        ]
+
+    def boosts(
+        self, utterance_ids: Sequence[str], lists: "Sequence[Sequence[NBestPath]]"
+    ) -> list[np.ndarray]:
+        """[utt] (n,) float64: what phrases have added to the graph scores of an n-best list."""
+        found = []
+        for paths, context in zip(lists, self._contexts(utterance_ids), strict=True):
+            if context is None:
+                found.append(np.zeros(len(paths)))
+                continue
+            units = [path.words if context.level == "word" else path.tokens for path in paths]
+            found.append(np.array([context.score(one) for one in units], np.float64))
+        return found
+
+    def _contexts(self, utterance_ids: Sequence[str]) -> "list[ContextGraph | None]":
+        context_of = self._resources.context_of
+        return [context_of(name) if context_of else None for name in utterance_ids]
 
 
 def smallest_lattice() -> Lattice:

@@ -110,6 +110,7 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
             utterance_ids=batch.utterance_ids,
             **wanted_decoders(self),
         )
+        boosts = self.first_pass.boosts(batch.utterance_ids, lists)
         return [
             Candidates(
                 name,
@@ -117,19 +118,23 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
                 tuple(path.tokens for path in paths),
                 {
                     "acoustic": np.array([path.acoustic for path in paths]),
-                    "graph": np.array([path.graph for path in paths]),
+                    "graph": np.array([path.graph for path in paths]) - boost,
+                    "boost": boost,
                     "length": np.array([len(path.tokens) for path in paths], np.float64),
                     "left_to_right": found.left_to_right,
                     "right_to_left": found.right_to_left,
                 },
             )
-            for name, paths, found in zip(batch.utterance_ids, lists, scores, strict=True)
+            for name, paths, boost, found in zip(
+                batch.utterance_ids, lists, boosts, scores, strict=True
+            )
         ]
 
     @staticmethod
     def total(parts: Parts, options: LatticeAttentionOptions) -> np.ndarray:
         """See `RescoringMethod.total`."""
-        return parts["acoustic"] + options.lm_scale * parts["graph"] + options.second_pass(parts)
+        first = parts["acoustic"] + options.lm_scale * parts["graph"] + parts["boost"]
+        return first + options.second_pass(parts)
 
 
 def wanted_decoders(method: RescoringMethod) -> dict[str, bool]:
