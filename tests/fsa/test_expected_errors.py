@@ -1,0 +1,173 @@
+"""Expected errors, alignments with all paths and MBR, against the enumeration of all paths."""
+
+import math
+import random
+from collections import defaultdict
+
+import kaldialign
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa import expected_errors
+from moe_asr.fsa.confidence import word_confidences
+from moe_asr.fsa.expected_errors import ExpectedErrors
+from moe_asr.fsa.label_distribution import label_distribution
+from moe_asr.fsa.lattice import Lattice
+from moe_asr.fsa.mbr import minimum_bayes_risk
+from tests.fsa.random_lattices import paths_of, random_lattice
+
+SEEDS = st.integers(0, 2**32)
+Words = tuple[int, ...]
+Scales = tuple[float, float]
+SCALES = st.sampled_from([(1.0, 1.0), (0.3, 0.5), (0.0, 0.0)])
+UNITS = st.sampled_from(["word", "token"])
+
+
+def distance(one: Words, other: Words) -> int:
+    return kaldialign.edit_distance(list(one), list(other))["total"]
+
+
+def some_lattice(rng: random.Random) -> Lattice:
+    return random_lattice(
+        rng,
+        num_frames=rng.choice([3, 5]),
+        exact=rng.random() < 0.5,
+        modified=rng.random() < 0.3,
+        wordless=rng.choice([0.2, 0.5, 0.8]),
+    )
+
+
+def shares(lattice: Lattice, unit: str, scales: Scales) -> dict[Words, float]:
+    """The probability of every sequence, by enumeration."""
+    weights: dict[Words, float] = defaultdict(float)
+    for path in paths_of(lattice):
+        key = path.words if unit == "word" else path.tokens
+        weights[key] += math.exp(scales[0] * path.acoustic + scales[1] * path.graph)
+    total = sum(weights.values())
+    return {words: weight / total for words, weight in weights.items()}
+
+
+def expected_risk(words: Words, sequences: dict[Words, float]) -> float:
+    return sum(share * distance(words, other) for other, share in sequences.items())
+
+
+def random_words(rng: random.Random, sequences: dict[Words, float]) -> Words:
+    """A path with errors, or anything; also a word that no lattice has."""
+    words = rng.choice(sorted(sequences))
+    if rng.random() < 0.5:
+        words = tuple(rng.choice([1, 2, 3, 9]) for _ in range(rng.randint(0, 6)))
+    return tuple(word for word in words if rng.random() < 0.9)
+
+
+def slow_alignment(words: Words, path: Words) -> list[tuple[int | None, int]]:
+    """(place in words or None, label or 0) pairs of the alignment that is documented, by the whole table."""
+    table = np.zeros((len(words) + 1, len(path) + 1), int)
+    table[:, 0], table[0] = np.arange(len(words) + 1), np.arange(len(path) + 1)
+    for i, word in enumerate(words, 1):
+        for j, label in enumerate(path, 1):
+            table[i, j] = min(
+                table[i - 1, j - 1] + (word != label), table[i - 1, j] + 1, table[i, j - 1] + 1
+            )
+    pairs: list[tuple[int | None, int]] = []
+    i, j = len(words), len(path)
+    while i or j:
+        here = table[i, j]
+        if i and j and table[i - 1, j - 1] + (words[i - 1] != path[j - 1]) == here:
+            i, j = i - 1, j - 1
+            pairs.append((i, path[j]))
+        elif i and table[i - 1, j] + 1 == here:
+            i -= 1
+            pairs.append((i, 0))
+        else:
+            j -= 1
+            pairs.append((None, path[j]))
+    return pairs[::-1]
+
+
+@settings(max_examples=200)
+@given(SEEDS, UNITS, SCALES)
+def test_the_distribution_is_that_of_all_paths(seed: int, unit: str, scales: Scales) -> None:
+    lattice = some_lattice(random.Random(seed))
+    sequences = shares(lattice, unit, scales)
+    graph = label_distribution(lattice, unit, *scales)
+    reached: list[dict[Words, float]] = [defaultdict(float) for _ in range(graph.num_states)]
+    reached[0][()] = 1.0
+    for state in range(graph.num_states - 1):
+        arcs = range(graph.arc_splits[state], graph.arc_splits[state + 1])
+        assert sum(graph.probability[arc] for arc in arcs) == pytest.approx(1.0)
+        assert len({(graph.dst[arc], graph.label[arc]) for arc in arcs}) == len(arcs)
+        for arc in arcs:
+            assert graph.dst[arc] > state
+            label = (int(graph.label[arc]),) if graph.label[arc] else ()
+            for words, share in reached[state].items():
+                reached[graph.dst[arc]][words + label] += share * graph.probability[arc]
+    assert dict(reached[-1]) == pytest.approx(sequences, abs=1e-9)
+    errors = ExpectedErrors(graph)
+    for words, share in list(sequences.items())[:5]:
+        assert errors.posterior(words) == pytest.approx(share, abs=1e-9)
+    assert errors.posterior((9,)) == 0.0
+
+
+@settings(max_examples=300)
+@given(SEEDS, UNITS, SCALES)
+def test_risk_and_alignments_against_all_paths(seed: int, unit: str, scales: Scales) -> None:
+    rng = random.Random(seed)
+    lattice = some_lattice(rng)
+    sequences = shares(lattice, unit, scales)
+    words = random_words(rng, sequences)
+    errors = ExpectedErrors(label_distribution(lattice, unit, *scales))
+    risk, covered = errors.risk(words)
+    assert risk == pytest.approx(expected_risk(words, sequences), abs=1e-9)
+    assert covered == pytest.approx(1.0)
+    found = errors.align(words)
+    assert found.risk == risk
+    column = {int(label): i for i, label in enumerate(found.labels)}
+    in_place, in_gap = np.zeros_like(found.in_place), np.zeros_like(found.in_gap)
+    in_gap[:, 0] = 1.0
+    confidences = np.zeros(len(words))
+    for path, share in sequences.items():
+        last, gap = {}, 0
+        for place, label in slow_alignment(words, path):
+            if place is None:
+                last[gap] = label
+                continue
+            gap = place + 1
+            in_place[place, column[label]] += share
+            confidences[place] += share * (label == words[place])
+        for gap, label in last.items():
+            in_gap[gap, column[label]] += share
+            in_gap[gap, 0] -= share
+    np.testing.assert_allclose(found.in_place, in_place, atol=1e-9)
+    np.testing.assert_allclose(found.in_gap, in_gap, atol=1e-9)
+    np.testing.assert_allclose(found.confidences, confidences, atol=1e-9)
+    assert not len(words) or 0.0 <= found.confidences.min() <= found.confidences.max() <= 1.0
+
+
+@settings(max_examples=200)
+@given(SEEDS, UNITS, SCALES)
+def test_mbr_against_all_sequences(seed: int, unit: str, scales: Scales) -> None:
+    """Of all sequences of the lattice the best; with the iteration, no worse, and locally the best."""
+    lattice = some_lattice(random.Random(seed))
+    sequences = shares(lattice, unit, scales)
+    risks = {words: expected_risk(words, sequences) for words in sequences}
+    found = minimum_bayes_risk(lattice, 100_000, unit, *scales, iterate=False)
+    assert found is not None
+    assert found.risk == pytest.approx(min(risks.values()), abs=1e-8)
+    assert found.risk == pytest.approx(risks[found.words], abs=1e-9)
+    assert found.rank is not None
+    assert found.posterior == pytest.approx(sequences[found.words], abs=1e-9)
+    better = minimum_bayes_risk(lattice, 100_000, unit, *scales)
+    assert better is not None and better.risk <= found.risk + 1e-8
+    assert better.risk == pytest.approx(expected_risk(better.words, sequences), abs=1e-9)
+    assert (better.rank is None) == (better.words not in sequences)
+    assert better.best_path_risk == found.best_path_risk >= found.risk - 1e-9
+    assert len(better.word_confidences) == len(better.word_frames) == len(better.words)
+    assert (np.diff(better.word_frames) >= 0).all()
+    if better.is_proven:
+        near = [words[:i] + (w,) + words[i + cut :] for words in (better.words,)
+                for i in range(len(words) + 1) for w in (1, 2, 3) for cut in (0, 1)]  # fmt: skip
+        near += [better.words[:i] + better.words[i + 1 :] for i in range(len(better.words))]
+        assert min(expected_risk(words, sequences) for words in near) >= better.risk - 1e-9
