@@ -29,6 +29,7 @@ _MODULES = (
     "moe_asr.decode.lattice_oracle",
     "moe_asr.decode.lattice_rescoring",
     "moe_asr.decode.lm_rescoring",
+    "moe_asr.decode.mbr",
     "moe_asr.decode.one_best",
     "moe_asr.decode.prefix_beam",
 )

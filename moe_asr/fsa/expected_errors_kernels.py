@@ -206,9 +206,7 @@ def align_paths(
                             continue
                         row, open_gap = start, kind == WORD
                         while True:
-                            if row > 0 and (
-                                words[row - 1] == word or old[row - 1] + 1 == new[row]
-                            ):
+                            if row > 0 and (words[row - 1] == word or old[row - 1] + 1 == new[row]):
                                 in_place[row - 1, word] += share
                                 frames[row - 1] += share * frame[arc]
                                 at_row[column, row - 1, WORD] += share

@@ -1,0 +1,173 @@
+"""Language models, phrases and Bayes risk in decoding methods; against n-best lists that have everything."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moe_asr.cli.main import main
+from moe_asr.decode.phrases import contexts_of, phrase_contexts, read_utterance_phrases
+from moe_asr.decode.registry import DecodingResources, make_method
+from moe_asr.errors import ConfigError, MoeAsrError, TextError
+from moe_asr.fsa.context import Phrase
+from moe_asr.fsa.lattice_file import LatticeArchive, write_lattices
+from moe_asr.fsa.mbr import minimum_bayes_risk
+from moe_asr.fsa.nbest import nbest
+from moe_asr.lm.arpa import read_arpa
+from moe_asr.lm.score import NgramScorer
+from tests.decode.conftest import Workplace
+from tests.decode.test_second_pass_methods import WIDE, batch, graph, model, resources
+
+__all__ = ["batch", "graph", "model", "resources"]  # fixtures
+ARPA = """\\data\\
+ngram 1=6
+ngram 2=3
+
+\\1-grams:
+-99 <s> -0.2
+-1.2 </s>
+-0.9 one -0.1
+-0.4 two -0.3
+-1.5 no
+-2.0 wet
+
+\\2-grams:
+-0.1 <s> wet
+-1.4 two two
+-0.3 one </s>
+
+\\end\\
+"""
+
+
+@pytest.fixture
+def with_lm(resources: DecodingResources, tmp_path: Path) -> DecodingResources:
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    return replace(resources, lm=read_arpa(tmp_path / "lm.arpa"), first_passes={})
+
+
+@pytest.mark.parametrize("takes_out", [False, True])
+def test_rescoring_with_a_language_model(with_lm, batch, takes_out: bool) -> None:
+    """All word sequences that the lattice has, scored one by one."""
+    scale, graph_scale = 1.7, 0.5
+    given = replace(with_lm, graph_lm=with_lm.lm if takes_out else None)
+    options = {"search_beam": 50.0, "output_beam": 30.0, "graph_scale": graph_scale}
+    methods = [
+        make_method(name, given, {**options, "lm_scale": scale, **more})
+        for name, more in (("nbest_lm_rescoring", {"n": 100_000}), ("lattice_lm_rescoring", {}))
+    ]
+    scorer = NgramScorer(with_lm.lm, with_lm.graph.word_table)
+    changed = 0
+    for lattice, *found in zip(
+        methods[0].first_pass.lattices(batch), *(m.decode(batch) for m in methods), strict=True
+    ):
+        paths = nbest(lattice, 100_000)
+        assert 1 < len(paths) < 100_000
+        lm = scorer.score([path.words for path in paths])
+        factor = scale - graph_scale if takes_out else scale
+        totals = [path.total + factor * one for path, one in zip(paths, lm, strict=True)]
+        best = max(range(len(paths)), key=totals.__getitem__)
+        words = tuple(with_lm.graph.word_symbols(paths[best].words))
+        for hypothesis in found:
+            assert hypothesis.words == words
+            assert hypothesis.score == pytest.approx(totals[best], abs=1e-3)
+        changed += best != 0
+    assert changed
+
+
+def test_language_models_that_do_not_fit(resources, with_lm, workplace, graph, tmp_path) -> None:
+    for name in ("nbest_lm_rescoring", "lattice_lm_rescoring"):
+        with pytest.raises(ConfigError, match=f"{name} rescores with a language model: none"):
+            make_method(name, resources)
+    graph.save(tmp_path / "LG.safetensors")
+    command = ["decode", "--model", str(workplace.model_dir), "--output", str(tmp_path / "out")]
+    command += ["--manifest", str(workplace.manifest), "--graph", str(tmp_path / "LG.safetensors")]
+    command += ["--method", "nbest_lm_rescoring", "--lm", str(tmp_path / "lm.arpa")]
+    assert main(command) == 2  # the graph does not say what it was made of
+    assert main([*command, "--graph-lm", str(tmp_path / "lm.arpa")]) == 2
+    assert main([*command, "--graph-lm", "none"]) == 0
+
+
+def test_bayes_risk(resources, batch) -> None:
+    options = {"acoustic_scale": 0.3, "lm_scale": 0.6, "n": 20}
+    method = make_method("mbr", resources, {**WIDE, **options})
+    lattices = method.first_pass.lattices(batch)
+    for hypothesis, lattice in zip(method.decode(batch), lattices, strict=True):
+        found = minimum_bayes_risk(lattice, 20, acoustic_scale=0.3, graph_scale=0.6)
+        assert hypothesis.words == tuple(resources.graph.word_symbols(found.words))
+        assert hypothesis.score == -found.risk < 0
+        assert hypothesis.confidences == tuple(found.word_confidences)
+        assert len(hypothesis.confidences) == len(hypothesis.words)
+    with pytest.raises(ConfigError, match="acoustic_scale must be finite"):
+        make_method("mbr", resources, {"acoustic_scale": -1.0})
+
+
+BOOSTS = {"a": [Phrase("wet", 25.0)], "b": [Phrase("one one", 6.0), Phrase("no", -30.0)]}
+
+
+@pytest.fixture
+def listening(resources: DecodingResources, workplace: Workplace) -> DecodingResources:
+    contexts = phrase_contexts(resources.graph, workplace.loaded.tokenizer, [], BOOSTS)
+    return replace(resources, context_of=contexts, first_passes={})
+
+
+def test_phrases_of_each_utterance(resources, listening, batch, tmp_path) -> None:
+    plain = make_method("one_best", resources, WIDE)
+    method = make_method("one_best", listening, WIDE)
+    found, before = method.decode(batch), plain.decode(batch)
+    assert "wet" in found[0].words and "no" not in found[1].words
+    assert found[2] == before[2]  # which has no phrases
+    tables = resources.graph.token_table, resources.graph.word_table
+    lattices = dict(zip("abc", plain.first_pass.lattices(batch), strict=True))
+    write_lattices(tmp_path / "lattices.safetensors", lattices, *tables)
+    with LatticeArchive(tmp_path / "lattices.safetensors") as archive:
+        later = replace(listening, archive=archive, first_passes={})
+        for one, other in zip(
+            make_method("one_best", later, WIDE).decode(batch), found, strict=True
+        ):
+            assert one.words == other.words and one.score == pytest.approx(other.score, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lattice_attention_rescoring", "nbest_lm_rescoring"])
+def test_boosts_are_not_scaled_with_the_graph(listening, with_lm, batch, name) -> None:
+    given = replace(listening, lm=with_lm.lm, first_passes={})
+    method = make_method(name, given, {**WIDE, "lm_scale": 3.0})
+    lattices = method.first_pass.lattices(batch)
+    for candidates, lattice in zip(method.candidates(batch), lattices, strict=True):
+        boosts = {phrase.text: phrase.boost for phrase in BOOSTS.get(candidates.utterance_id, ())}
+        paths = nbest(lattice, method.options.n)
+        for i, (words, path) in enumerate(zip(candidates.words, paths, strict=True)):
+            boost = sum(boosts.get(word, 0.0) for word in words)
+            pairs = zip(words, words[1:], strict=False)
+            boost += sum(boosts.get(" ".join(pair), 0.0) for pair in pairs)
+            assert candidates.parts["boost"][i] == pytest.approx(boost, abs=1e-4)
+            assert candidates.parts["graph"][i] == pytest.approx(path.graph - boost, abs=1e-4)
+
+
+def test_files_of_phrases(tmp_path: Path, graph, workplace) -> None:
+    tokenizer = workplace.loaded.tokenizer
+    single, common = tmp_path / "single.tsv", tmp_path / "common.txt"
+    single.write_text("a\tone two\t2.5\n\na\tno\nb\twet\t-1\n")
+    common.write_text("two\n")
+    found = read_utterance_phrases(single)
+    assert [(p.text, p.boost) for p in found["a"]] == [("one two", 2.5), ("no", 3.0)]
+    context_of = contexts_of(common, single, graph, tokenizer)
+    assert context_of is not None and context_of("a") is context_of("a")
+    assert {p.text for p in context_of("a").phrases} == {"one two", "no", "two"}
+    assert [p.text for p in context_of("elsewhere").phrases] == ["two"]
+    only_single = contexts_of(None, single, graph, tokenizer)
+    assert only_single is not None and only_single("elsewhere") is None
+    assert contexts_of(None, None, None, tokenizer) is None
+    with pytest.raises(ConfigError, match="none was given"):
+        contexts_of(common, None, None, tokenizer)
+    for line, message in (
+        ("a", "expected 'id<TAB>phrase'"),
+        ("a\tb\tc\td", "expected 'id<TAB>phrase'"),
+        ("a\tone\tmuch", "expected a number as boost, found 'much'"),
+        ("a\t \t1", "a phrase without a word"),
+        ("a\tone\tnan", "the boost is nan"),
+        ("a\tpsittacosis", "psittacosis"),
+    ):
+        single.write_text(f"b\tone\n{line}\n")
+        with pytest.raises((TextError, MoeAsrError), match=f"single.tsv:2.*{message}"):
+            contexts_of(None, single, graph, tokenizer)
