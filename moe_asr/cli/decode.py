@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from moe_asr.cli.decoding_input import add_input_arguments
-from moe_asr.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--scales", type=Path, action="append", default=[], metavar="FILE",
-        help="repeatable, one a method: scales that `moe-asr tune` found on a dev set",
+        help="repeatable: scales that `moe-asr tune` found on a dev set: a method's file, or their folder",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
@@ -44,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(args.method or ["ctc_greedy"]))
     modes = [DecodingMode.parse(name) for name in dict.fromkeys(args.mode or ["full"])]
     options = parse_options(args.option, names)
-    scales = read_scales(args.scales)
-    unused = [name for name in scales if name not in names]
-    if unused:
-        raise ConfigError(f"{scales[unused[0]].source}: {unused[0]} is not among the methods")
+    scales = read_scales(args.scales, names)
     in_mode = {
         mode.name: {
             name: scales[name].options(mode.name, options[name])

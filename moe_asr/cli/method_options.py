@@ -45,17 +45,24 @@ def parse_options(settings: list[str], methods: list[str]) -> dict[str, dict[str
     return options
 
 
-def parse_grid(settings: list[str]) -> dict[str, list[float]]:
-    """``NAME=V1,V2,...`` or ``NAME`` settings as values by name; `ConfigError` on any other form."""
-    grid: dict[str, list[float]] = {}
+def parse_grids(settings: list[str], methods: list[str]) -> dict[str, dict[str, list[float]]]:
+    """``METHOD.NAME=V1,V2,...`` or ``METHOD.NAME`` settings as values by method and name.
+
+    Raises:
+        ConfigError: on any other form.
+    """
+    grids: dict[str, dict[str, list[float]]] = {}
     for setting in settings:
-        name, equals, values = setting.partition("=")
-        if not name or name in grid or (equals and not values):
+        target, equals, values = setting.partition("=")
+        method, _, name = target.partition(".")
+        grid = grids.setdefault(method, {})
+        if method not in methods or not name or name in grid or (equals and not values):
             raise ConfigError(
-                f"--grid {setting}: expected NAME=V1,V2,..., or NAME for the usual values"
+                f"--grid {setting}: expected METHOD.NAME=V1,V2,..., or METHOD.NAME for the usual values, "
+                f"with METHOD one of {', '.join(methods)}"
             )
         try:
             grid[name] = [float(value) for value in values.split(",")] if equals else []
         except ValueError:
             raise ConfigError(f"--grid {setting}: {values!r} are not numbers") from None
-    return grid
+    return grids

@@ -12,29 +12,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from moe_asr.decode.registry import available_methods
 
     add_input_arguments(parser)
-    parser.add_argument("--method", required=True, choices=available_methods())
+    parser.add_argument(
+        "--method", required=True, action="append", choices=available_methods(), help="repeatable"
+    )
     parser.add_argument(
         "--mode", action="append", metavar="MODE",
         help="repeatable: full (default), chunk16, ...; each is tuned by itself",
     )  # fmt: skip
     parser.add_argument(
-        "--grid", action="append", default=[], metavar="NAME=V1,V2,...",
-        help="repeatable: a scale and the values to try; NAME alone: the usual ones (default: all scales of "
-        "the method)",
+        "--grid", action="append", default=[], metavar="METHOD.NAME=V1,V2,...",
+        help="repeatable: a scale and the values to try; METHOD.NAME alone: the usual ones (default: all "
+        "scales of a method)",
     )  # fmt: skip
     parser.add_argument(
         "--lattices", type=Path, metavar="FILE",
         help="of `moe-asr decode --lattices` on the same manifest and mode: nothing is searched again",
     )  # fmt: skip
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="scales file (.json)"
-    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes FILE, and for each mode a picture of the sweep beside it: FILE without .json, .MODE.png."""
+    """Writes DIR/METHOD.json, and for each mode a picture of the sweep, DIR/METHOD.MODE.png."""
     from moe_asr.cli.decoding_input import read_input
-    from moe_asr.cli.method_options import parse_grid, parse_options
+    from moe_asr.cli.method_options import parse_grids, parse_options
     from moe_asr.decode.draw_sweep import draw_sweep
     from moe_asr.decode.registry import make_method
     from moe_asr.decode.runner import DecodingMode
@@ -43,37 +43,38 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.evaluate.wer import UNITS
     from moe_asr.files import write_json
 
+    names = list(dict.fromkeys(args.method))
     modes = list(dict.fromkeys(args.mode or ["full"]))
     for mode in modes:
         DecodingMode.parse(mode)
     if args.lattices and len(modes) > 1:
         raise ConfigError("--lattices are of one mode: tune one at a time")
-    if args.output.suffix != ".json":
-        raise ConfigError(f"--output {args.output}: expected a name that ends in .json")
-    options = parse_options(args.option, [args.method])[args.method]
-    grid = parse_grid(args.grid)
+    options = parse_options(args.option, names)
+    grids = parse_grids(args.grid, names)
     given = read_input(args, args.lattices)
-    method = make_method(args.method, given.resources, options)
     sweeps = {
         mode: tune(
-            given.loaded, given.cuts, given.references, args.method, given.resources, options,
-            grid or None, mode, args.streaming, args.unit, args.max_batch_seconds,
+            given.loaded, given.cuts, given.references, given.resources, names, options, grids, mode,
+            args.streaming, args.unit, args.max_batch_seconds,
         )
         for mode in modes
     }  # fmt: skip
-    for mode, sweep in sweeps.items():
-        draw_sweep(sweep, args.output.with_suffix(f".{mode}.png"))
-        rate = UNITS[sweep.unit]
-        found = " ".join(f"{name}={value:g}" for name, value in sweep.best.items())
-        print(
-            f"{mode}: {rate} {sweep.rate(sweep.default_errors):.2f} -> "
-            f"{sweep.rate(sweep.best_errors):.2f} % of {sweep.num_units} with {found} "
-            f"({sweep.errors.size} points)"
-        )
-        for name in sweep.at_edge():
-            print(f"{mode}: {name}={sweep.best[name]:g} is at the end of the grid: widen it")
-    write_json(
-        args.output, scales_record(sweeps, method.options, given.references, str(args.manifest))
-    )
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for mode in modes:
+            sweep = sweeps[mode][name]
+            draw_sweep(sweep, args.output / f"{name}.{mode}.png")
+            found = " ".join(f"{scale}={value:g}" for scale, value in sweep.best.items())
+            print(
+                f"{name}, {mode}: {UNITS[sweep.unit]} {sweep.rate(sweep.default_errors):.2f} -> "
+                f"{sweep.rate(sweep.best_errors):.2f} % of {sweep.num_units} with {found} "
+                f"({sweep.errors.size} points)"
+            )
+            for scale in sweep.at_edge():
+                print(f"  {scale}={sweep.best[scale]:g} is at the end of the grid: widen it")
+        of_method = {mode: sweeps[mode][name] for mode in modes}
+        before = make_method(name, given.resources, options[name]).options
+        record = scales_record(of_method, before, given.references, str(args.manifest))
+        write_json(args.output / f"{name}.json", record)
     print(f"written: {args.output}")
     return 0

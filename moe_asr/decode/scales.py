@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from moe_asr.config import from_dict, to_dict
@@ -118,18 +119,32 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_scales(paths: Iterable[PathLike]) -> dict[str, Scales]:
+def read_scales(paths: Iterable[PathLike], methods: Sequence[str]) -> dict[str, Scales]:
     """Scales files by method.
 
+    Args:
+        paths: files, and folders with a file ``METHOD.json`` for some of the methods.
+        methods: those that are to be decoded with.
+
     Raises:
-        ConfigError: naming the file that is damaged or absent, or of a method that another one is of too.
+        ConfigError: naming the file that is damaged or absent, or is of another method, or of one that
+            another file is of too; a folder that has none of the methods'.
     """
     found: dict[str, Scales] = {}
-    for path in paths:
-        scales = Scales.from_record(read_json(path), str(path))
-        if scales.method in found:
-            raise ConfigError(
-                f"{path} and {found[scales.method].source} are both of {scales.method}"
-            )
-        found[scales.method] = scales
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            files = [path / f"{method}.json" for method in methods]
+            files = [file for file in files if file.is_file()]
+            if not files:
+                raise ConfigError(f"{path}: no scales of {', '.join(methods)}")
+        for file in files:
+            scales = Scales.from_record(read_json(file), str(file))
+            if scales.method not in methods:
+                raise ConfigError(f"{file}: {scales.method} is not among the methods")
+            if scales.method in found:
+                raise ConfigError(
+                    f"{file} and {found[scales.method].source} are both of {scales.method}"
+                )
+            found[scales.method] = scales
     return found

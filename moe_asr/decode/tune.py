@@ -18,6 +18,7 @@ from moe_asr.decode.registry import (
     make_method,
 )
 from moe_asr.decode.runner import DecodingRun, decode_cuts
+from moe_asr.decode.runner import texts as found_texts
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.evaluate.wer import score, split_text
 from moe_asr.text.normalize import normalize_text
@@ -100,70 +101,94 @@ def tune(
     model: "LoadedModel",
     cuts: Sequence["Cut"],
     references: Mapping[str, str],
-    method: str,
     resources: DecodingResources,
-    options: Mapping[str, Any] | None = None,
-    grid: Grid | None = None,
+    methods: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    grids: Mapping[str, Grid] | None = None,
     mode: str = "full",
     streaming: bool = False,
     unit: str = "word",
     max_batch_seconds: float = 60.0,
     progress: bool = True,
-) -> Sweep:
-    """Sweeps scales of a method on a dev set; every utterance is encoded and searched once.
+) -> dict[str, Sweep]:
+    """Sweeps scales of methods on a dev set; every utterance is encoded and searched once for all of them.
 
     A method whose score is a sum of parts (`RescoringMethod`) is not run again for each point: its candidates
-    and their errors are all that is needed. Any other is decoded at each point, on the same lattices.
+    and their errors are all that is needed. Any other is run at each point, on the same lattices.
 
     Args:
         model, cuts, mode, streaming, max_batch_seconds, progress: as of `decode_cuts`.
         references: by utterance id.
-        method: its name.
-        resources: what it needs; with an ``archive``, its lattices are taken.
-        options: values of other options than those swept; of the swept ones, what tuning starts from.
-        grid: the values to try; the method's ``scales`` by default, or those of them that are named with
+        resources: what the methods need; with an ``archive``, its lattices are taken.
+        methods: their names.
+        options: by method, values of other options than those swept; of the swept ones, where tuning starts.
+        grids: by method, the values to try; its ``scales`` by default, or those of them that are named with
             no values.
         unit: as of `score`.
 
+    Returns:
+        By method.
+
     Raises:
-        ConfigError: on an option that the method has not, or that is no number; a grid that is too large.
+        ConfigError: on an option that a method has not, or that is no number; a grid that is too large.
         DataError: if references and cuts are not of the same utterances; as `decode_cuts`.
     """
-    made = make_method(method, resources, options)
-    chosen = _grid(made, grid)
-    names = {cut.id for cut in cuts}
-    if names != set(references):
+    names = [cut.id for cut in cuts]
+    if set(names) != set(references):
         raise DataError(
             f"{len(names)} cuts and {len(references)} references, which are not of the same utterances"
         )
-    texts = {name: normalize_text(references[name]) for name in (cut.id for cut in cuts)}
-    default = {name: float(getattr(made.options, name)) for name in chosen}
+    texts = {name: normalize_text(references[name]) for name in names}
+    tuned = [
+        _Tuned(make_method(name, resources, (options or {}).get(name)), (grids or {}).get(name))
+        for name in methods
+    ]
+    runners = [runner for one in tuned for runner in one.runners]
+    run = decode_cuts(model, cuts, runners, mode, streaming, max_batch_seconds, progress)
+    return {one.method.name: one.sweep(run, texts, unit) for one in tuned}
 
-    def decoded_by(methods: Sequence[DecodingMethod]) -> DecodingRun:
-        return decode_cuts(model, cuts, methods, mode, streaming, max_batch_seconds, progress)
 
-    if isinstance(made, RescoringMethod) and set(chosen) <= set(made.scales):
-        collector = _Collector(made)
-        decoded_by([collector])
-        lists = [collector.found[name] for name in texts]
-        errors, units = candidate_errors(lists, texts, unit)
-        values = sweep_candidates(made, lists, errors, chosen)
-        at_default = sweep_candidates(made, lists, errors, {k: [v] for k, v in default.items()})
-        return Sweep(method, chosen, values, units, default, int(at_default.sum()), unit)
-    points = [default, *_points(chosen)]
-    if len(points) > _MAX_DECODINGS:
-        raise ConfigError(
-            f"{method} is decoded at each of {len(points) - 1} points: at most {_MAX_DECODINGS}"
-        )
-    wrapped = [_Renamed(_with(made, point), str(number)) for number, point in enumerate(points)]
-    decoded = decoded_by(wrapped)
-    counts = []
-    for one in wrapped:
-        found = {name: row.text for name, row in decoded.hypotheses[one.name].items()}
-        total = score(texts, found, unit).total
-        counts.append(total.errors)
-    values = np.array(counts[1:]).reshape([len(values) for values in chosen.values()])
-    return Sweep(method, chosen, values, total.reference_length, default, counts[0], unit)
+class _Tuned:
+    """A method, its grid, and what is to be run for it."""
+
+    def __init__(self, method: DecodingMethod, grid: Grid | None) -> None:
+        self.method = method
+        self.grid = _grid(method, grid)
+        self.default = {name: float(getattr(method.options, name)) for name in self.grid}
+        self.collector: _Collector | None = None
+        self.runners: list[DecodingMethod]
+        if isinstance(method, RescoringMethod) and set(self.grid) <= set(method.scales):
+            self.collector = _Collector(method)
+            self.runners = [self.collector]
+            return
+        points = [self.default, *_points(self.grid)]
+        if len(points) > _MAX_DECODINGS:
+            raise ConfigError(
+                f"{method.name} is decoded at each of {len(points) - 1} points: at most {_MAX_DECODINGS}"
+            )
+        self.runners = [
+            _Renamed(_with(method, point), f"{method.name} {number}")
+            for number, point in enumerate(points)
+        ]
+
+    def sweep(self, run: DecodingRun, texts: Mapping[str, str], unit: str) -> Sweep:
+        """After the run: the errors at every point."""
+        if self.collector is not None:
+            method = self.collector.rescoring
+            lists = [self.collector.found[name] for name in texts]
+            errors, units = candidate_errors(lists, texts, unit)
+            values = sweep_candidates(method, lists, errors, self.grid)
+            single = {name: [value] for name, value in self.default.items()}
+            at_default = int(sweep_candidates(method, lists, errors, single).sum())
+        else:
+            totals = [
+                score(texts, found_texts(run.hypotheses[runner.name]), unit).total
+                for runner in self.runners
+            ]
+            at_default, units = totals[0].errors, totals[0].reference_length
+            shape = [len(values) for values in self.grid.values()]
+            values = np.array([total.errors for total in totals[1:]], np.int64).reshape(shape)
+        return Sweep(self.method.name, self.grid, values, units, self.default, at_default, unit)
 
 
 def candidate_errors(

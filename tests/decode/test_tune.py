@@ -55,9 +55,9 @@ def test_a_sweep_is_decoding_at_every_point(workplace, resources, method, option
         return score(texts, decoded(*given, {**options, **point}), "char").total.errors
 
     sweep = tune(
-        workplace.loaded, workplace.cuts, texts, method, resources, options, grid, "chunk4",
-        unit="char", progress=False,
-    )  # fmt: skip
+        workplace.loaded, workplace.cuts, texts, resources, [method], {method: options},
+        {method: grid}, "chunk4", unit="char", progress=False,
+    )[method]  # fmt: skip
     assert sweep.grid == {name: tuple(sorted(values)) for name, values in grid.items()}
     assert sweep.num_units == sum(len(split_text(text, "char")) for text in texts.values()) > 0
     for index in np.ndindex(*sweep.errors.shape):
@@ -98,7 +98,8 @@ def test_pictures(tmp_path: Path) -> None:
 
 def test_wrong_grids_and_references(workplace, resources) -> None:
     def tuned(method: str, grid=None, references=REFERENCES) -> None:
-        tune(workplace.loaded, workplace.cuts, references, method, resources, {}, grid)
+        grids = {method: grid} if grid else None
+        tune(workplace.loaded, workplace.cuts, references, resources, [method], None, grids)
 
     for method, grid, message in (
         ("one_best", {"lm_scal": [1.0]}, "one_best has no option 'lm_scal'"),
@@ -121,7 +122,7 @@ def test_files_of_scales(tmp_path: Path, resources) -> None:
     record = scales_record({"full": sweep}, options, REFERENCES, "dev")
     path = tmp_path / "scales.json"
     path.write_text(json.dumps(record))
-    found = read_scales([path])["one_best"]
+    found = read_scales([path], ["one_best"])["one_best"]
     assert found.options("full", {"search_beam": 9.0}) == {"search_beam": 9.0, "lm_scale": 1.0}
     assert found.is_of(REFERENCES) and not found.is_of([*REFERENCES, "another"])
     with pytest.raises(ConfigError, match="not tuned in mode chunk16, but in full"):
@@ -129,7 +130,11 @@ def test_files_of_scales(tmp_path: Path, resources) -> None:
     with pytest.raises(ConfigError, match=r"both give one_best\.lm_scale"):
         found.options("full", {"lm_scale": 2.0})
     with pytest.raises(ConfigError, match="are both of one_best"):
-        read_scales([path, path])
+        read_scales([path, path], ["one_best"])
+    with pytest.raises(ConfigError, match="one_best is not among the methods"):
+        read_scales([path], ["mbr"])
+    with pytest.raises(ConfigError, match="no scales of mbr, nbest"):
+        read_scales([tmp_path], ["mbr", "nbest"])
     for wrong in ({}, [], {**record, "modes": {"full": {}}}, {**record, "modes": 3}):
         with pytest.raises(ConfigError, match="f.json: no file of tuned scales"):
             Scales.from_record(wrong, "f.json")
@@ -154,13 +159,16 @@ def test_tune_then_decode_with_what_it_found(
     assert "2nd pass" in capsys.readouterr().out
     lattices = tmp_path / "first" / "full" / "lattices_one_best.safetensors"
     assert not (lattices.parent / "lattices_lattice_attention_rescoring.safetensors").exists()
-    scales = tmp_path / "scales.json"
-    sweep = ["tune", *common, *method, "--output", str(scales), "--grid", "attention_scale"]
-    assert main([*sweep, "--lattices", str(lattices), "--grid", "lm_scale=0,0.5,1"]) == 0
+    scales = tmp_path / "scales"
+    sweep = ["tune", *common, *method, "--method", "one_best", "--output", str(scales)]
+    sweep += ["--grid", f"{method[1]}.attention_scale"]
+    grid = ["--grid", f"{method[1]}.lm_scale=0,0.5,1"]
+    assert main([*sweep, *grid, "--lattices", str(lattices)]) == 0
     said = capsys.readouterr().out
-    assert "full: WER" in said and "(33 points)" in said
-    row = json.loads(scales.read_text())["modes"]["full"]
-    assert (tmp_path / "scales.full.png").is_file()
+    assert f"{method[1]}, full: WER" in said and "(33 points)" in said
+    assert "one_best, full: WER" in said and "(10 points)" in said
+    row = json.loads((scales / f"{method[1]}.json").read_text())["modes"]["full"]
+    assert (scales / f"{method[1]}.full.png").is_file()
 
     again = ["decode", *common, *wide, *method, "--output", str(tmp_path / "second")]
     assert main([*again, "--scales", str(scales)]) == 0
@@ -179,12 +187,15 @@ def test_tune_then_decode_with_what_it_found(
     for command, message in (
         ([*again, "--scales", str(scales), "--mode", "chunk4"], "not tuned in mode chunk4"),
         ([*again, "--scales", str(scales), "--option", f"{method[1]}.lm_scale=1"], "both give"),
-        (["decode", *common, "--scales", str(scales), "--output", "o"], "not among the methods"),
+        (["decode", *common, "--scales", str(scales), "--output", "o"], "no scales of ctc_greedy"),
         ([*again, "--option", "all.bean=1"], "all.bean: no method has such an option"),
-        ([*sweep, "--grid", "lm_scale="], "--grid lm_scale=: expected NAME=V1"),
-        ([*sweep, "--grid", "lm_scale=a"], "'a' are not numbers"),
+        (
+            [*sweep, "--grid", "one_best.lm_scale="],
+            "--grid one_best.lm_scale=: expected METHOD.NAME",
+        ),
+        ([*sweep, "--grid", "lm_scale=1"], "--grid lm_scale=1: expected METHOD.NAME"),
+        ([*sweep, "--grid", "one_best.lm_scale=a"], "'a' are not numbers"),
         ([*sweep, "--mode", "full", "--mode", "chunk4", "--lattices", "x"], "tune one at a time"),
-        ([*sweep[:-3], "x.yaml"], "expected a name that ends in .json"),
         ([*again, "--phrases", str(tmp_path / "none.txt")], "none.txt"),
     ):
         assert main(command) == 2
