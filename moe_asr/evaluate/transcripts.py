@@ -1,0 +1,75 @@
+"""Transcripts in any of the formats that are scored: ``id text`` lines, sclite's trn and ctm."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from moe_asr.errors import ConfigError, DataError
+from moe_asr.evaluate.ctm import CtmWord, ctm_texts, files_of_several_channels, read_ctm
+from moe_asr.evaluate.trn import read_trn, write_trn
+from moe_asr.evaluate.wer import read_transcripts, write_transcripts
+from moe_asr.files import PathLike
+
+FORMATS = ("text", "trn", "ctm")
+
+
+def format_of(path: PathLike) -> str:
+    """The format that a file's name tells: ``.trn``, ``.ctm`` (or these with ``.gz``), else text."""
+    suffix = Path(str(path).removesuffix(".gz")).suffix.lower()
+    return suffix[1:] if suffix in (".trn", ".ctm") else "text"
+
+
+def read_transcript_sets(
+    paths: Sequence[PathLike], formats: Sequence[str | None] | None = None
+) -> list[dict[str, str]]:
+    """Reads transcripts that belong together: references, and hypotheses of one or more systems.
+
+    A ctm file has no utterances but files with channels. The words of a file are one text, its id the file's;
+    where any of the sets has words in several channels of a file, each channel is a text, with the id
+    ``file-channel``.
+
+    Args:
+        paths: a set each.
+        formats: of each set, one of `FORMATS`, or None for what its name tells.
+
+    Returns:
+        The texts by id of each set.
+
+    Raises:
+        DataError: with file and line, if a line is not of the format or an id comes twice; if a file has no
+            utterances.
+        ConfigError: if there is no such format.
+    """
+    chosen = [
+        given or format_of(path)
+        for path, given in zip(paths, formats or [None] * len(paths), strict=True)
+    ]
+    found: list[dict[str, str] | dict[str, list[CtmWord]]] = []
+    several: set[str] = set()
+    for path, name in zip(paths, chosen, strict=True):
+        if name not in FORMATS:
+            raise ConfigError(f"format must be one of {', '.join(FORMATS)}, found '{name}'")
+        if name == "ctm":
+            words = read_ctm(path)
+            several |= files_of_several_channels(words)
+            found.append(words)
+        else:
+            found.append(read_trn(path) if name == "trn" else read_transcripts(path))
+        if not found[-1]:
+            raise DataError(f"{path}: there are no utterances in it")
+    return [
+        ctm_texts(one, several) if name == "ctm" else one  # type: ignore[arg-type,misc]
+        for one, name in zip(found, chosen, strict=True)
+    ]
+
+
+def write_texts(path: PathLike, texts: Mapping[str, str]) -> None:
+    """Writes texts as trn or as ``id text`` lines, as the name tells.
+
+    Raises:
+        DataError: if an id or a text cannot be written.
+        ConfigError: if the name is that of a ctm file: texts have no times.
+    """
+    name = format_of(path)
+    if name == "ctm":
+        raise ConfigError(f"{path}: texts have no times and cannot be written as ctm")
+    (write_trn if name == "trn" else write_transcripts)(path, texts)
