@@ -1,7 +1,7 @@
 """Texts some places of which may be said in several ways, as sclite's ``{ going to / gonna / @ }``.
 
-Reference and hypothesis are graphs of words then. What is scored is the pair of readings with the fewest errors;
-it is found by edit distance between the two graphs, exactly, however many readings there are.
+Reference and hypothesis are graphs of words then. What is scored is the pair of readings with the fewest
+errors; it is found by edit distance between the two graphs, exactly, however many readings there are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from moe_asr.evaluate.units import Words, split_text
 Reading = tuple[str, ...]
 Segment = str | tuple[Reading, ...]  # a word, or its alternatives
 Segments = Sequence[Segment]
+Arc = tuple[int, str | None]  # the state it leads to, and its unit
 MAX_READINGS = 1000  # of one place with alternatives inside alternatives
 NOTHING = "@"  # the alternative of saying nothing
 SIGNS = ("{", "/", "}")
@@ -94,17 +95,18 @@ def best_readings(
     for i in range(height):
         for j in range(width):
             cost = costs[i][j]
-            steps = [(i, k, None, right) for k, right in columns[j]] if j < width - 1 else []
-            if i < height - 1:
-                steps += [(k, j, left, None) for k, left in rows[i]]  # type: ignore[misc]
-                if j < width - 1:
-                    steps += [  # type: ignore[misc]
-                        (k, m, left, right)
-                        for k, left in rows[i]
-                        if left is not None
-                        for m, right in columns[j]
-                        if right is not None
-                    ]
+            below: list[Arc] = rows[i] if i < height - 1 else []
+            beside: list[Arc] = columns[j] if j < width - 1 else []
+            steps: list[tuple[int, int, str | None, str | None]] = [
+                *((i, m, None, right) for m, right in beside),
+                *((k, j, left, None) for k, left in below),
+                *(
+                    (k, m, left, right)
+                    for k, left in below
+                    for m, right in beside
+                    if left is not None and right is not None
+                ),
+            ]
             for k, m, left, right in steps:
                 found = cost + (left != right) * _ERROR - (left is not None)
                 if found < costs[k][m]:
@@ -120,9 +122,9 @@ def best_readings(
     return lefts[::-1], rights[::-1]
 
 
-def _arcs(segments: Segments, unit: str) -> list[list[tuple[int, str | None]]]:
+def _arcs(segments: Segments, unit: str) -> list[list[Arc]]:
     """The arcs that leave each state but the final one: where to, and with which unit or none."""
-    arcs: list[list[tuple[int, str | None]]] = []
+    arcs: list[list[Arc]] = []
     for segment in segments:
         ways = ((segment,),) if isinstance(segment, str) else segment
         split = [split_text(" ".join(way), unit) for way in ways]

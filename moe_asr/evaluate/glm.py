@@ -1,7 +1,7 @@
 """Rules that make spellings equal before texts are compared, in files like NIST's glm (global mapping).
 
-A line is a rule, ``pattern => replacement``: words that are replaced wherever they come. Brackets around words are
-optional, an empty replacement is ``[]``, and the replacement may have alternatives:
+A line is a rule, ``pattern => replacement``: words that are replaced wherever they come. Brackets around
+words are optional, an empty replacement is ``[]``, and the replacement may have alternatives:
 
     ;; a comment, to the end of the line; a line may also begin with #
     * case_sensitive = 'F'
@@ -36,7 +36,7 @@ from moe_asr.text.lines import read_lines
 _HEADER = re.compile(r"\*\s*(\w+)\s*=?\s*['\"]?(.*?)['\"]?\s*")
 _TOKEN = re.compile(r"\[([^\[\]]*)\]|([{}])|([^\s\[\]{}]+)|([\[\]])")
 _CONTEXT = re.compile(r"\s*\[([^\[\]]*)\]\s*__\s*\[([^\[\]]*)\]\s*")
-# What the header may set to something else than rules here mean; the other names in it say nothing about them.
+# What the header may set to something else than rules here mean; its other names say nothing about them.
 _HEADER_VALUES = {"format": ("NIST1",), "copy_no_hit": ("T",), "case_sensitive": ("T", "F")}
 
 

@@ -4,14 +4,17 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.evaluate.alternatives import SIGNS, Segments, parse_alternatives
 from moe_asr.evaluate.glm import Rules
 from moe_asr.files import PathLike
+from moe_asr.text.cjk import has_cjk, text_words
 from moe_asr.text.normalize import normalize_text
 
-NORMAL_FORMS = ("NFC", "NFKC")
+NormalForm = Literal["NFC", "NFKC"]
+NORMAL_FORMS: tuple[NormalForm, ...] = ("NFC", "NFKC")
 _CANDIDATE = re.compile(r"[^\w\s]|_")
 _APOSTROPHES = "'\u2019\uff07"
 _SPOKEN = "%&@#\uff05\uff06\uff20\uff03"  # punctuation to Unicode, but said as words
@@ -29,7 +32,7 @@ class NormalizeOptions:
         alternatives: read ``{ a / b }`` in texts as alternatives.
     """
 
-    form: str = "NFC"
+    form: NormalForm = "NFC"
     fold_case: bool = False
     remove_punctuation: bool = False
     alternatives: bool = False
@@ -45,13 +48,19 @@ class TextNormalizer:
     Args:
         options: which of them.
         rules: file of `Rules`, or None; patterns, contexts and replacements are normalised like texts.
+        unit: what errors will be counted in. To rules, every Chinese character is a word if these are
+            characters or mixed units; else what stands between spaces is.
     """
 
     def __init__(
-        self, options: NormalizeOptions = NormalizeOptions(), rules: PathLike | None = None
+        self,
+        options: NormalizeOptions = NormalizeOptions(),
+        rules: PathLike | None = None,
+        unit: str = "word",
     ) -> None:
         self.options = options
-        self._rules = None if rules is None else Rules.read(rules, self._characters)
+        self._has_cjk_words = unit in ("char", "mixed")
+        self._rules = None if rules is None else Rules.read(rules, self._spaced)
 
     def __call__(self, text: str) -> str | Segments:
         """The text, or its segments if there are alternatives in it.
@@ -61,13 +70,12 @@ class TextNormalizer:
         """
         alternatives = self.options.alternatives and not set(SIGNS).isdisjoint(text.split())
         if alternatives:
-            words = [word if word in SIGNS else self._characters(word) for word in text.split()]
+            words = [word if word in SIGNS else self._spaced(word) for word in text.split()]
             segments: Segments = parse_alternatives(" ".join(words))
+        elif self._rules is None:
+            return self._characters(text)
         else:
-            text = self._characters(text)
-            if self._rules is None:
-                return text
-            segments = text.split()
+            segments = self._spaced(text).split()
         if self._rules is not None:
             segments = self._rules(segments)
         if any(not isinstance(segment, str) for segment in segments):
@@ -84,6 +92,11 @@ class TextNormalizer:
                 raise DataError(f"{source}: utterance '{name}': {error}") from error
         return result
 
+    def _spaced(self, text: str) -> str:
+        """`_characters`, with spaces between what are words to rules."""
+        text = self._characters(text)
+        return " ".join(text_words(text)) if self._has_cjk_words and has_cjk(text) else text
+
     def _characters(self, text: str) -> str:
         """The steps that know no words."""
         options = self.options
@@ -97,7 +110,7 @@ class TextNormalizer:
         return " ".join(text.split()) if options != NormalizeOptions() else text
 
 
-def _fold(text: str, form: str) -> str:
+def _fold(text: str, form: NormalForm) -> str:
     # folding may undo the normal form, and the normal form make what is to be folded
     text = unicodedata.normalize(form, text.casefold())
     return unicodedata.normalize(form, text.casefold())

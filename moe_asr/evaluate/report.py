@@ -8,8 +8,7 @@ from typing import Any
 from moe_asr.decode.registry import Hypothesis
 from moe_asr.decode.runner import DecodingRun, texts
 from moe_asr.evaluate.bootstrap import wer_interval
-from moe_asr.evaluate.units import PLURALS, UNITS
-from moe_asr.evaluate.wer import WerReport, score, write_transcripts
+from moe_asr.evaluate.wer import PLURALS, UNITS, WerReport, score, write_transcripts
 from moe_asr.files import PathLike, write_text
 from moe_asr.text.normalize import normalize_text
 from moe_asr.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from pathlib import Path
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.evaluate.ctm import CtmWord, ctm_texts, files_of_several_channels, read_ctm
 from moe_asr.evaluate.trn import read_trn, write_trn
-from moe_asr.evaluate.wer import read_transcripts, write_transcripts
+from moe_asr.evaluate.wer import WerReport, read_transcripts, write_transcripts
 from moe_asr.files import PathLike
 
 FORMATS = ("text", "trn", "ctm")
@@ -73,3 +73,24 @@ def write_texts(path: PathLike, texts: Mapping[str, str]) -> None:
     if name == "ctm":
         raise ConfigError(f"{path}: texts have no times and cannot be written as ctm")
     (write_trn if name == "trn" else write_transcripts)(path, texts)
+
+
+def write_scored(directory: PathLike, report: WerReport, suffix: str = "") -> list[Path]:
+    """Writes what was aligned, normalised and with the alternatives chosen, as ``ref.trn`` and ``hyp.trn``.
+
+    Args:
+        directory: where to.
+        report: of `score`.
+        suffix: goes to the names: ``ref1.trn``.
+
+    Returns:
+        The paths of both.
+    """
+    paths = [Path(directory) / f"{side}{suffix}.trn" for side in ("ref", "hyp")]
+    for side, path in enumerate(paths):
+        texts = {
+            name: " ".join(pair[side] or "" for pair in score.alignment if pair[side] is not None)
+            for name, score in report.utterances.items()
+        }
+        write_trn(path, texts)
+    return paths

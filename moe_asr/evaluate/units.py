@@ -14,8 +14,8 @@ PLURALS = {"word": "words", "char": "chars", "mixed": "units", "phone": "phones"
 _SIMPLE = re.compile(r"<unk>|\S")  # what the tokens cannot spell is one character, not five
 # The planes in which there are combining marks: the basic and the supplementary one, and variation selectors.
 _MARK_PLANES = (range(0x20000), range(0xE0100, 0xE01F0))
-# Others that go with the character before, by Unicode: joiners, half-width voicing marks, skin tones, tags; and
-# two vowels, of Thai and Lao, that are letters by their category.
+# Others that go with the character before, by Unicode: joiners, half-width voicing marks, skin tones, tags;
+# and two vowels, of Thai and Lao, that are letters by their category.
 _OTHER_EXTENDERS = "\u200c\u200d\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\u0e33\u0eb3"
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_asr.errors import DataError, TextError
+from moe_asr.evaluate.units import PLURALS as PLURALS
+from moe_asr.evaluate.units import UNITS as UNITS
 from moe_asr.evaluate.units import Words, split_text
 from moe_asr.files import PathLike, write_text
 from moe_asr.text.lines import read_lines
