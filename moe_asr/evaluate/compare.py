@@ -198,7 +198,8 @@ def _choose(references: Texts, systems: Mapping[str, Texts], missing: Missing) -
             if ids and not (side == "hypothesis" and missing == "empty"):
                 more = f" (and {len(ids) - 3} more)" if len(ids) > 3 else ""
                 raise DataError(
-                    f"{name}: {len(ids)} utterance(s) have no {side}: {', '.join(ids[:3])}{more}"
+                    f"{name}: {len(ids)} utterance(s) have no {side}: {', '.join(ids[:3])}{more}; "
+                    "scored only if option 'missing' says how"
                 )
     return list(references)
 

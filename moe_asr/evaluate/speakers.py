@@ -18,9 +18,8 @@ def read_utt2spk(path: PathLike, ids: Iterable[str]) -> dict[str, str]:
     speakers = read_transcripts(path)
     for number, (name, speaker) in enumerate(speakers.items(), start=1):
         if len(speaker.split()) != 1:
-            raise DataError(
-                f"{path}:{number}: expected 'utterance speaker', found '{name} {speaker}'".rstrip()
-            )
+            found = f"{name} {speaker}".rstrip()
+            raise DataError(f"{path}:{number}: expected 'utterance speaker', found '{found}'")
     return {name: _found(speakers, name, path) for name in ids}
 
 
