@@ -13,6 +13,9 @@ from moe_asr.evaluate.units import PLURALS, UNITS
 from moe_asr.evaluate.wer import ErrorCounts, WerReport
 from moe_asr.files import PathLike, write_text
 
+# A sample of n has sqrt(1 - 1/n) of the spread, and the quantiles are normal ones, not Student's: 8 % at 20.
+FEW = 20
+
 
 def format_comparison(comparison: Comparison, top: int = 10, speakers: bool = True) -> str:
     """Rates with intervals, differences, what was left out, speakers, the ``top`` most frequent errors.
@@ -73,6 +76,8 @@ def _remarks(comparison: Comparison) -> list[str]:
             f"Intervals: bootstrap, {options.num_samples} samples of {number} {kind}, "
             f"seed {options.seed}."
         )
+        if number < FEW:
+            lines.append(f"These are few {kind}: the intervals are narrower than they should be.")
     elif options.num_samples:
         lines.append(f"No intervals: {comparison.no_intervals}.")
     for name, found in comparison.differences.items():

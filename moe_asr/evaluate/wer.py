@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import kaldialign
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from moe_asr.errors import DataError, TextError
 from moe_asr.evaluate.units import PLURALS as PLURALS
@@ -139,7 +140,8 @@ def score(
                 f"{len(missing)} utterance(s) have no {side}: {', '.join(missing[:3])}{more}"
             )
     utterances: dict[str, UtteranceScore] = {}
-    for name, reference in references.items():
+    items = tqdm(references.items(), "scoring", unit="utt", disable=None, leave=False, delay=2)
+    for name, reference in items:
         alignment = align(split_text(reference, unit), split_text(hypotheses[name], unit))
         utterances[name] = UtteranceScore(count_errors(alignment), alignment)
     return WerReport(sum_counts(score.counts for score in utterances.values()), utterances, unit)

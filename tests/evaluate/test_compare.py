@@ -52,7 +52,10 @@ def test_systems_are_scored_and_compared() -> None:
     assert (
         "one: 1 utterance(s) have an empty reference; the rates count their 1 insertions." in text
     )
-    assert "500 samples of 2 speakers, seed 3" in text
+    assert "500 samples of 2 speakers, seed 3" in text and "These are few speakers" in text
+    many = compare({str(i): "a" for i in range(20)}, {"one": {str(i): "b" for i in range(20)}})
+    assert "samples of 20 utterances" in format_comparison(many)
+    assert "These are few" not in format_comparison(many)
 
 
 def test_unequal_sets_are_refused_or_reported() -> None:
