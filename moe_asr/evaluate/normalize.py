@@ -104,16 +104,14 @@ class TextNormalizer:
         if not text.isascii():
             text = unicodedata.normalize(options.form, text)
         if options.fold_case:
-            text = text.lower() if text.isascii() else _fold(text, options.form)
+            text = (
+                text.lower()
+                if text.isascii()
+                else unicodedata.normalize(options.form, text.casefold())
+            )
         if options.remove_punctuation:
             text = remove_punctuation(text)
         return " ".join(text.split()) if options != NormalizeOptions() else text
-
-
-def _fold(text: str, form: NormalForm) -> str:
-    # folding may undo the normal form, and the normal form make what is to be folded
-    text = unicodedata.normalize(form, text.casefold())
-    return unicodedata.normalize(form, text.casefold())
 
 
 def remove_punctuation(text: str) -> str:

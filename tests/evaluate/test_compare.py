@@ -94,6 +94,7 @@ def test_what_is_left_out_is_told_with_its_price() -> None:
     )
     assert "two: 1 utterance(s) (new) without reference: left out." in text
     assert "two: 2 utterance(s) that another system lacks: left out." in text
+    assert text.count("another system lacks") == 1
     systems_json = comparison_json(found)["systems"]
     assert systems_json["one"]["unmatched"]["wer_with_deletions"] == pytest.approx(70.0)
     assert systems_json["two"]["unmatched"]["no_reference"] == ["new"]

@@ -41,7 +41,7 @@ def test_ctm_round_trip(tmp_path: Path, spoken: dict) -> None:
 
 
 def test_ctm_is_written_so_that_neighbours_meet(tmp_path: Path) -> None:
-    times = [0.0, 0.0134, 0.0287, 0.0399]
+    times = [0.0, 0.0149, 0.0298, 0.0447]
     write_ctm(
         tmp_path / "a.ctm",
         [CtmWord("f", "1", a, b - a, "w", 0.5) for a, b in zip(times, times[1:], strict=False)],

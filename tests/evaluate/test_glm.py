@@ -49,6 +49,7 @@ def test_a_file_of_rules(tmp_path: Path) -> None:
         "uh => []\n"
         "who's => { who's / [who is] / who has }\n"
         "[dr] => [doctor] / [ ] __ [ ]\n"
+        "saint => holy\n"
         "saint => st / [ ] __ [ street]\n"
         "saint => saints / [ all ] __ [ ]\n"
         "and/or => or\n"
@@ -58,12 +59,12 @@ def test_a_file_of_rules(tmp_path: Path) -> None:
     assert rules("Gonna UH see DR who".split()) == ["going", "to", "see", "doctor", "who"]
     assert rules(["Who's", "there"]) == [(("who's",), ("who", "is"), ("who", "has")), "there"]
     assert rules("all saint street all saint saint".split()) == (
-        "all st street all saints saint".split()
+        "all st street all saints holy".split()
     )
     assert rules("x and/or c #".split()) == "x or c sharp".split()
     # within alternatives too, but not across their edges
     assert rules(["saint", (("uh",), ("gonna", "x")), "street"]) == [
-        "saint", ((), ("going", "to", "x")), "street",
+        "holy", ((), ("going", "to", "x")), "street",
     ]  # fmt: skip
     assert rules([(("who's", "x"), ("b",))]) == [
         (("who's", "x"), ("who", "is", "x"), ("who", "has", "x"), ("b",))

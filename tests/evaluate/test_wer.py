@@ -19,7 +19,7 @@ from moe_asr.evaluate.wer import (
     write_transcripts,
 )
 
-WORDS = st.lists(st.sampled_from(["a", "b", "c", "*", "<eps>"]), max_size=8)
+WORDS = st.lists(st.sampled_from(["a", "b", "*", "<eps>", "\0"]), max_size=8)
 
 
 def edit_distance(reference: list[str], hypothesis: list[str]) -> int:
