@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--form", choices=NORMAL_FORMS, default="NFC", help="Unicode normal form; default NFC")
     add("--fold-case", action="store_true", help="Unicode case folding")
     add("--remove-punctuation", action="store_true", help="but for apostrophes in words, %%&@#")
-    add("--alternatives", action="store_true", help="read { a / b } as alternatives, @ as nothing")
+    add("--alternatives", action=argparse.BooleanOptionalAction,
+        help="{ a / b } in texts are alternatives, @ is nothing; or they are words; default: refused")
     add("--glm", type=Path, metavar="FILE", help="rules, 'pattern => replacement'")
     group = parser.add_argument_group("speakers and intervals")
     add, one = group.add_argument, group.add_mutually_exclusive_group().add_argument

@@ -29,13 +29,14 @@ class NormalizeOptions:
             ligatures and the like equal.
         fold_case: by Unicode's case folding (``STRASSE`` is ``straße``).
         remove_punctuation: puts spaces for it, see `remove_punctuation`.
-        alternatives: read ``{ a / b }`` in texts as alternatives.
+        alternatives: whether ``{ a / b }`` in texts are alternatives, or words. None refuses texts in which
+            a ``{`` stands alone.
     """
 
     form: NormalForm = "NFC"
     fold_case: bool = False
     remove_punctuation: bool = False
-    alternatives: bool = False
+    alternatives: bool | None = None
 
     def __post_init__(self) -> None:
         if self.form not in NORMAL_FORMS:
@@ -66,10 +67,13 @@ class TextNormalizer:
         """The text, or its segments if there are alternatives in it.
 
         Raises:
-            DataError: if alternatives are malformed.
+            DataError: if alternatives are malformed, or it is not said whether they are alternatives.
         """
-        alternatives = self.options.alternatives and not set(SIGNS).isdisjoint(text.split())
-        if alternatives:
+        if self.options.alternatives is None and "{" in text and "{" in text.split():
+            raise DataError(
+                "there is a '{': option 'alternatives' must say if it begins alternatives"
+            )
+        if self.options.alternatives and not set(SIGNS).isdisjoint(text.split()):
             words = [word if word in SIGNS else self._spaced(word) for word in text.split()]
             segments: Segments = parse_alternatives(" ".join(words))
         elif self._rules is None:

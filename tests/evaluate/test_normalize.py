@@ -46,7 +46,6 @@ def test_steps_are_options() -> None:
     assert TextNormalizer(NormalizeOptions("NFKC"))(text) == "AB Stra\u00dfe \u00e9,"
     assert TextNormalizer(NormalizeOptions(fold_case=True))(text) == "ａｂ strasse \u00e9,"
     assert TextNormalizer(ALL)(text) == "ab strasse \u00e9"
-    assert TextNormalizer()("{ a / b }") == "{ a / b }"
     with pytest.raises(ConfigError, match="form must be one of NFC, NFKC, found 'NFD'"):
         NormalizeOptions("NFD")  # type: ignore[arg-type]
 
@@ -57,6 +56,10 @@ def test_alternatives_keep_their_signs() -> None:
     )
     assert normalizer("He's { Well-known, / @ } OK.") == ["he's", (("well", "known"), ()), "ok"]
     assert normalizer("and/or") == "and or"
+    assert TextNormalizer(NormalizeOptions(alternatives=False))("{ a / b }") == "{ a / b }"
+    assert TextNormalizer()("{a/b} a / b") == "{a/b} a / b"
+    with pytest.raises(DataError, match="there is a '{': option 'alternatives' must say"):
+        TextNormalizer()("x { a / b }")
     with pytest.raises(DataError, match="ref.txt: utterance 'u2': a '{' has no '}'"):
         normalizer.texts({"u1": "a", "u2": "{ a"}, "ref.txt")
 

@@ -84,6 +84,7 @@ def test_bad_input_is_one_line_and_status_2(
         ([ref, files / "empty.txt"], "empty.txt: there are no utterances"),
         ([ref, files / "absent.txt"], "absent.txt: cannot be read"),
         ([ref, one, "--ref-format", "trn"], "ref.txt:1: expected 'text (id)'"),
+        ([files / "ref.trn", one], "ref.trn: utterance 's1-a': there is a '{'"),
         ([ref, one, "--blocks", "speaker"], "needs --utt2spk or --speaker-regex"),
         ([ref, one, "--speaker-regex", "x(.)"], "finds no speaker"),
         ([ref, one, "--html-limit", 0], "--html-limit must be at least 1"),
