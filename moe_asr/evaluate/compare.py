@@ -68,9 +68,6 @@ class Unmatched:
     no_reference: tuple[str, ...] = ()
     others: int = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.no_hypothesis or self.no_reference or self.others)
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -24,8 +24,8 @@ def read_transcript_sets(
     """Reads transcripts that belong together: references, and hypotheses of one or more systems.
 
     A ctm file has no utterances but files with channels. The words of a file are one text, its id the file's;
-    where any of the sets has words in several channels of a file, each channel is a text, with the id
-    ``file-channel``.
+    where any of the sets has words in several channels of a file, or texts of its channels, each channel is
+    a text, with the id ``file-channel``.
 
     Args:
         paths: a set each.
@@ -43,23 +43,29 @@ def read_transcript_sets(
         given or format_of(path)
         for path, given in zip(paths, formats or [None] * len(paths), strict=True)
     ]
-    found: list[dict[str, str] | dict[str, list[CtmWord]]] = []
-    several: set[str] = set()
+    texts: list[dict[str, str] | None] = []
+    ctms: list[dict[str, list[CtmWord]]] = []
     for path, name in zip(paths, chosen, strict=True):
         if name not in FORMATS:
             raise ConfigError(f"format must be one of {', '.join(FORMATS)}, found '{name}'")
         if name == "ctm":
-            words = read_ctm(path)
-            several |= files_of_several_channels(words)
-            found.append(words)
+            ctms.append(read_ctm(path))
+            texts.append(None)
         else:
-            found.append(read_trn(path) if name == "trn" else read_transcripts(path))
-        if not found[-1]:
+            texts.append(read_trn(path) if name == "trn" else read_transcripts(path))
+        if not (texts[-1] or (name == "ctm" and ctms[-1])):
             raise DataError(f"{path}: there are no utterances in it")
-    return [
-        ctm_texts(one, several) if name == "ctm" else one  # type: ignore[arg-type,misc]
-        for one, name in zip(found, chosen, strict=True)
-    ]
+    ids = {name for one in texts if one is not None for name in one}
+    several: set[str] = set()
+    for words in ctms:
+        several |= files_of_several_channels(words)
+        several |= {
+            name
+            for name, found in words.items()
+            if name not in ids and any(f"{name}-{word.channel}" in ids for word in found)
+        }
+    remaining = iter(ctms)
+    return [ctm_texts(next(remaining), several) if one is None else one for one in texts]
 
 
 def write_texts(path: PathLike, texts: Mapping[str, str]) -> None:

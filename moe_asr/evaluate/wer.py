@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from moe_asr.errors import DataError, TextError
-from moe_asr.evaluate.units import PLURALS as PLURALS
+from moe_asr.evaluate.units import PLURALS as PLURALS  # for those who score
 from moe_asr.evaluate.units import UNITS as UNITS
 from moe_asr.evaluate.units import Words, split_text
 from moe_asr.files import PathLike, write_text

@@ -74,6 +74,11 @@ def test_ctm_of_several_channels(tmp_path: Path) -> None:
     (tmp_path / "ref.txt").write_text("f-A one two\nf-B three\ng four\n")
     both, one, text = read_transcript_sets([path, tmp_path / "one.ctm", tmp_path / "ref.txt"])
     assert both == text and one == {"f-A": "one"}
+    one, text = read_transcript_sets([tmp_path / "one.ctm", tmp_path / "ref.txt"])
+    assert one == {"f-A": "one"} and list(text) == ["f-A", "f-B", "g"]
+    path.write_text("f A 0 1 a\nf B 0 1 b\nf-A 1 0 1 c\n")
+    with pytest.raises(DataError, match="'f-A' is a file, and a channel of another"):
+        read_transcript_sets([path])
 
 
 @pytest.mark.parametrize(
