@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
     "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),
+    "score": ("moe_asr.cli.score", "score hypotheses: WER, CER, intervals, alignments"),
     "graph": ("moe_asr.cli.graph", "look at graphs: figures, pictures, paths; convert them"),
     "lattice": ("moe_asr.cli.lattice", "look at lattices: figures, pictures; Kaldi's text"),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),
@@ -61,10 +62,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         with log_on_stderr():
-            return int(args.run(args) or 0)
+            status = int(args.run(args) or 0)
+            sys.stdout.flush()
+            return status
     except MoeAsrError as error:
         print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough: `moe-asr score ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 @contextmanager

@@ -122,11 +122,18 @@ def ctm_texts(
     Args:
         words: of `read_ctm`.
         several_channels: files whose channels are texts of their own, with ids ``file-channel``.
+
+    Raises:
+        DataError: if such an id is also that of a file.
     """
     texts: dict[str, list[str]] = {}
+    sources: dict[str, tuple[str, str]] = {}
     for name, found in words.items():
         for word in found:
-            key = f"{name}-{word.channel}" if name in several_channels else name
+            channel = word.channel if name in several_channels else ""
+            key = f"{name}-{channel}" if channel else name
+            if sources.setdefault(key, (name, channel)) != (name, channel):
+                raise DataError(f"'{key}' is a file, and a channel of another")
             texts.setdefault(key, []).append(word.word)
     return {name: " ".join(found) for name, found in texts.items()}
 

@@ -1,22 +1,21 @@
 """Word and character error rates by edit distance, with the alignment of every utterance."""
 
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import kaldialign
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
-from moe_asr.errors import ConfigError, DataError
-from moe_asr.files import PathLike, read_text, write_text
-from moe_asr.text.cjk import text_words
+from moe_asr.errors import DataError, TextError
+from moe_asr.evaluate.units import PLURALS as PLURALS  # for those who score
+from moe_asr.evaluate.units import UNITS as UNITS
+from moe_asr.evaluate.units import Words, split_text
+from moe_asr.files import PathLike, write_text
+from moe_asr.text.lines import read_lines
 
-Words = Sequence[str]
 AlignedPair = tuple[str | None, str | None]  # reference and hypothesis; None is a gap
-# What errors are counted in, and how the rate is called. Mixed are Chinese characters and other words.
-UNITS = {"word": "WER", "char": "CER", "mixed": "MER", "phone": "PER"}
-PLURALS = {"word": "words", "char": "chars", "mixed": "units", "phone": "phones"}
-_CHARACTER = re.compile(r"<unk>|\S")  # what the tokens cannot spell is one character, not five
 
 
 @dataclass(frozen=True)
@@ -68,43 +67,50 @@ class WerReport:
     utterances: dict[str, UtteranceScore]
     unit: str = "word"
 
+    def errors_and_lengths(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Two (U,) arrays, in the order of `utterances`: errors, reference units. For `wer_interval`."""
+        counts = [score.counts for score in self.utterances.values()]
+        return (
+            np.array([one.errors for one in counts], np.int64),
+            np.array([one.reference_length for one in counts], np.int64),
+        )
+
     def write(self, path: PathLike) -> None:
         """Writes totals, then the alignment of each utterance, as text."""
-        total = self.total
-        wrong = sum(score.counts.errors > 0 for score in self.utterances.values())
-        lines = [
-            f"{UNITS[self.unit]} {total.wer:.2f} %: {total.errors} errors in "
-            f"{total.reference_length} {PLURALS[self.unit]} "
-            f"({total.substitutions} substitutions, {total.deletions} deletions, "
-            f"{total.insertions} insertions); {wrong} of {len(self.utterances)} utterances "
-            "have errors"
-        ]
-        for name, score in self.utterances.items():
-            lines += ["", *format_alignment(name, score, self.unit)]
-        write_text(path, "\n".join(lines) + "\n")
+        from moe_asr.evaluate.alignment_text import format_report
+
+        write_text(path, format_report(self))
 
 
 def align(reference: Words, hypothesis: Words) -> tuple[AlignedPair, ...]:
     """Aligns words with the fewest substitutions, deletions and insertions (all of cost 1)."""
-    ids: dict[str, int] = {}
-    for word in (*reference, *hypothesis):
-        ids.setdefault(word, len(ids))
-    symbols: list[str | None] = [*ids, None]  # gaps are -1: no word can be mistaken for one
-    pairs = kaldialign.align(
-        [ids[word] for word in reference], [ids[word] for word in hypothesis], -1
+    if reference == hypothesis:
+        return tuple(zip(reference, hypothesis, strict=True))
+    gap = "\0"  # kaldialign wants a symbol for gaps that is no word
+    while gap in reference or gap in hypothesis:
+        gap += "\0"
+    return tuple(
+        [
+            (None if left == gap else left, None if right == gap else right)
+            for left, right in kaldialign.align(reference, hypothesis, gap)
+        ]
     )
-    return tuple((symbols[left], symbols[right]) for left, right in pairs)
 
 
 def count_errors(alignment: Iterable[AlignedPair]) -> ErrorCounts:
     """The errors of an alignment."""
-    substitutions = deletions = insertions = reference_length = 0
+    length = substitutions = deletions = insertions = 0
     for reference, hypothesis in alignment:
-        reference_length += reference is not None
-        insertions += reference is None
-        deletions += hypothesis is None
-        substitutions += None not in (reference, hypothesis) and reference != hypothesis
-    return ErrorCounts(substitutions, deletions, insertions, reference_length)
+        length += 1
+        if reference == hypothesis:
+            continue
+        if reference is None:
+            insertions += 1
+        elif hypothesis is None:
+            deletions += 1
+        else:
+            substitutions += 1
+    return ErrorCounts(substitutions, deletions, insertions, length - insertions)
 
 
 def score(
@@ -133,49 +139,23 @@ def score(
             raise DataError(
                 f"{len(missing)} utterance(s) have no {side}: {', '.join(missing[:3])}{more}"
             )
-    total = ErrorCounts()
     utterances: dict[str, UtteranceScore] = {}
-    for name, reference in references.items():
+    items = tqdm(references.items(), "scoring", unit="utt", disable=None, leave=False, delay=2)
+    for name, reference in items:
         alignment = align(split_text(reference, unit), split_text(hypotheses[name], unit))
         utterances[name] = UtteranceScore(count_errors(alignment), alignment)
-        total = total + utterances[name].counts
-    return WerReport(total, utterances, unit)
+    return WerReport(sum_counts(score.counts for score in utterances.values()), utterances, unit)
 
 
-def split_text(text: str | Words, unit: str = "word") -> Words:
-    """A text as its units.
-
-    They are separated by spaces (word, phone); or single characters, where spaces do not count and
-    ``<unk>`` is one (char); or what `text_words` makes of it (mixed). What is split already stays as it is.
-    """
-    assert unit in UNITS, unit
-    if not isinstance(text, str):
-        return text
-    if unit == "mixed":
-        return text_words(text)
-    return _CHARACTER.findall(text) if unit == "char" else text.split()
-
-
-def format_alignment(name: str, score: UtteranceScore, unit: str = "word") -> list[str]:
-    """Lines of a readable alignment: reference, hypothesis, and S, D or I under an error."""
-    columns: list[tuple[str, str, str]] = []
-    for reference, hypothesis in score.alignment:
-        mark = ""
-        if reference != hypothesis:
-            mark = "I" if reference is None else "D" if hypothesis is None else "S"
-        columns.append((reference or "***", hypothesis or "***", mark))
-    counts = score.counts
-    lines = [
-        f"{name}: {counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins, "
-        f"{counts.reference_length} {PLURALS[unit]}"
-    ]
-    for title, row in (("ref", 0), ("hyp", 1), ("err", 2)):
-        cells = [
-            column[row] + " " * (max(map(_columns, column)) - _columns(column[row]))
-            for column in columns
-        ]
-        lines.append(f"  {title} {' '.join(cells)}".rstrip())
-    return lines
+def sum_counts(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    """The errors of many utterances together."""
+    substitutions = deletions = insertions = length = 0
+    for one in counts:
+        substitutions += one.substitutions
+        deletions += one.deletions
+        insertions += one.insertions
+        length += one.reference_length
+    return ErrorCounts(substitutions, deletions, insertions, length)
 
 
 def collect(pairs: Iterable[tuple[str, str]], source: str = "transcripts") -> dict[str, str]:
@@ -192,23 +172,20 @@ def read_transcripts(path: PathLike) -> dict[str, str]:
     """Reads ``id text`` lines; the text may be empty.
 
     Raises:
-        DataError: with file and line on an empty line or a second line of an id; naming the file if
-            it cannot be read or is not UTF-8.
+        DataError: with file and line on an empty line, a second line of an id, or what is not UTF-8; naming
+            the file if it cannot be read.
     """
-    try:
-        lines = read_text(path).split("\n")
-    except ConfigError as error:
-        raise DataError(str(error)) from error
-    if lines[-1] == "":
-        lines.pop()
     texts: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        fields = line.split(maxsplit=1)
-        if not fields:
-            raise DataError(f"{path}:{number}: expected 'id text', found an empty line")
-        if fields[0] in texts:
-            raise DataError(f"{path}:{number}: utterance '{fields[0]}' comes twice")
-        texts[fields[0]] = " ".join(fields[1].split()) if len(fields) > 1 else ""
+    try:
+        for number, line in enumerate(read_lines(path), start=1):
+            fields = line.removeprefix("\ufeff").split(maxsplit=1)
+            if not fields:
+                raise DataError(f"{path}:{number}: expected 'id text', found an empty line")
+            if fields[0] in texts:
+                raise DataError(f"{path}:{number}: utterance '{fields[0]}' comes twice")
+            texts[fields[0]] = " ".join(fields[1].split()) if len(fields) > 1 else ""
+    except TextError as error:
+        raise DataError(str(error)) from error
     return texts
 
 
@@ -220,8 +197,3 @@ def write_transcripts(path: PathLike, texts: Mapping[str, str]) -> None:
             raise DataError(f"{path}: utterance id {name!r} cannot be written: it has whitespace")
         lines.append(f"{name} {' '.join(text.split())}".rstrip() + "\n")
     write_text(path, "".join(lines))
-
-
-def _columns(text: str) -> int:
-    """How wide a terminal shows ``text``: Chinese characters take two columns."""
-    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
