@@ -15,7 +15,7 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=6 size=full exp=$root/exp/spoken_digits leave_out="" corpus=()
+stage=0 stop_stage=7 size=full exp=$root/exp/spoken_digits leave_out="" corpus=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --stage) stage=$2; shift 2 ;;
@@ -112,17 +112,32 @@ fi
 
 if runs 5; then
   for system in "${systems[@]}"; do
-    say 5 "decoding: $system"
+    say 5 "scales of the second pass, on the dev set: $system"
     dir=$(data_of "$system")
-    methods=(--method ctc_greedy --method one_best --graph "$dir/graph/HLG.safetensors")
-    on_one_core "$python" -m moe_asr.cli decode --model "$work/$system/model" \
-      --output "$work/$system/decode" --manifest "$dir/cuts_test.jsonl.gz" "${methods[@]}" \
-      --mode full --mode chunk16 --streaming --threads 1
+    moe_asr tune --model "$work/$system/model" --manifest "$dir/cuts_dev.jsonl.gz" --output "$work/$system/scales" \
+      --graph "$dir/graph/HLG.safetensors" --mode full --mode chunk16 --streaming \
+      --method attention_rescoring --method one_best --method mbr --method lattice_attention_rescoring
   done
 fi
 
 if runs 6; then
-  say 6 "results"
+  for system in "${systems[@]}"; do
+    say 6 "decoding: $system"
+    dir=$(data_of "$system")
+    methods=()
+    for method in ctc_greedy ctc_prefix_beam attention attention_rescoring one_best mbr \
+      lattice_attention_rescoring nbest_oracle lattice_oracle; do
+      methods+=(--method "$method")
+    done
+    on_one_core "$python" -m moe_asr.cli decode --model "$work/$system/model" \
+      --output "$work/$system/decode" --manifest "$dir/cuts_test.jsonl.gz" "${methods[@]}" \
+      --graph "$dir/graph/HLG.safetensors" --scales "$work/$system/scales" \
+      --mode full --mode chunk16 --streaming --threads 1
+  done
+fi
+
+if runs 7; then
+  say 7 "results"
   "$python" "$recipe/local/summarize.py" --runs "$work" --corpus "$data/data/corpus.json" \
     --leave-out "$leave_out" --systems "${systems[@]}" --output "$exp/summary.json"
 fi

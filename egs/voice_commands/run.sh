@@ -14,7 +14,7 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=7 size=full exp=$root/exp/voice_commands minutes=""
+stage=0 stop_stage=8 size=full exp=$root/exp/voice_commands minutes=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --stage) stage=$2; shift 2 ;;
@@ -90,9 +90,10 @@ if runs 2; then
 fi
 
 if runs 3; then
-  say 3 "graphs: a 3-gram, and the grammar itself"
+  say 3 "graphs: a 3-gram, and the grammar itself; a 5-gram to rescore with"
   lang train_ngram --order 3 --text "$text/lm.txt" --vocab "$work/words.txt" --output "$work/lm/3gram.arpa"
-  lang compute_perplexity --lm "$work/lm/3gram.arpa" --text "$text/test.txt"
+  lang train_ngram --order 5 --text "$text/lm.txt" --vocab "$work/words.txt" --output "$work/lm/5gram.arpa"
+  for order in 3 5; do lang compute_perplexity --lm "$work/lm/${order}gram.arpa" --text "$text/test.txt"; done
   for unit in "${units[@]}"; do
     for name in "${grammars[@]}"; do
       source_of_g=(--arpa "$work/lm/3gram.arpa")
@@ -122,23 +123,51 @@ if runs 5; then
   done
 fi
 
+# what is tuned and decoded without a graph, with any, and with that of the 3-gram
+no_graph=(ctc_greedy ctc_prefix_beam attention attention_rescoring)
+with_graph=(one_best mbr lattice_attention_rescoring nbest_oracle lattice_oracle)
+with_ngram=(one_best mbr nbest_lm_rescoring lattice_lm_rescoring lattice_attention_rescoring nbest_oracle lattice_oracle)
+# decoding UNIT NAME [tune]: fills `arguments` with the graph and the methods of one decoding
+decoding() {
+  local unit=$1 name=$2 methods method
+  arguments=(--model "$work/moe_$unit/model" --mode full --mode chunk16 --streaming)
+  case "$name" in
+    greedy) methods=("${no_graph[@]}") ;;
+    3gram) methods=("${with_ngram[@]}"); arguments+=(--lm "$work/lm/5gram.arpa") ;;
+    *) methods=("${with_graph[@]}") ;;
+  esac
+  [ "$name" = greedy ] || arguments+=(--graph "$(graph_dir "$unit" "$name")/HLG.safetensors")
+  for method in "${methods[@]}"; do
+    case "${3:-}:$method" in
+      tune:ctc_* | tune:attention | tune:*_oracle) ;; # nothing to tune
+      *) arguments+=(--method "$method") ;;
+    esac
+  done
+}
+
 if runs 6; then
   for unit in "${units[@]}"; do
     for name in greedy "${grammars[@]}"; do
-      say 6 "decoding: $unit, $name"
-      method=(--method ctc_greedy)
-      if [ "$name" != greedy ]; then
-        method=(--method one_best --graph "$(graph_dir "$unit" "$name")/HLG.safetensors")
-      fi
-      on_one_core "$python" -m moe_asr.cli decode --model "$work/moe_$unit/model" "${method[@]}" \
-        --manifest "$data/cuts_test.jsonl.gz" --mode full --mode chunk16 --streaming --threads 1 \
-        --output "$work/moe_$unit/decode_$name"
+      say 6 "scales, on the dev set: $unit, $name"
+      decoding "$unit" "$name" tune
+      moe_asr tune "${arguments[@]}" --manifest "$data/cuts_dev.jsonl.gz" --output "$work/moe_$unit/scales_$name"
     done
   done
 fi
 
 if runs 7; then
-  say 7 "results"
+  for unit in "${units[@]}"; do
+    for name in greedy "${grammars[@]}"; do
+      say 7 "decoding: $unit, $name"
+      decoding "$unit" "$name"
+      on_one_core "$python" -m moe_asr.cli decode "${arguments[@]}" --scales "$work/moe_$unit/scales_$name" \
+        --manifest "$data/cuts_test.jsonl.gz" --threads 1 --output "$work/moe_$unit/decode_$name"
+    done
+  done
+fi
+
+if runs 8; then
+  say 8 "results"
   "$python" "$recipe/local/summarize.py" --runs "$work" --units "${units[@]}" --grammars "${grammars[@]}" \
     --manifest "$data/cuts_test.jsonl.gz" --output "$work/summary.json"
 fi

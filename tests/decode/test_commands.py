@@ -38,6 +38,9 @@ def test_decode_writes_texts_alignments_and_figures(
         total = score(references, hypotheses).total
         row = methods["ctc_greedy"]
         assert row.pop("rtf") > 0
+        assert row.pop("second_pass_rtf") is None
+        low, high = row.pop("interval")
+        assert low <= row["wer"] <= high
         assert row == {
             "wer": pytest.approx(total.wer),
             "substitutions": total.substitutions,

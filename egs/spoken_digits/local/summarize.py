@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from moe_asr.cli.script import run_script
+from moe_asr.evaluate.method_table import format_method_table, method_rows
 from moe_asr.files import read_json, write_json
 from moe_asr.train.average import last_checkpoints
 
@@ -51,6 +52,8 @@ def main() -> None:
         left_out = results["leave_out"]
         summary["left_out_speaker"] = {"name": args.leave_out, **left_out["full"]}
         summary["left_out_speaker"]["chunk16"] = left_out["chunk16"]
+    tables = {name: method_rows(args.runs / name / "decode") for name in args.systems}
+    summary["methods"] = tables
     write_json(args.output, summary)
 
     print(f"corpus: {corpus}")
@@ -64,7 +67,9 @@ def main() -> None:
                 f"{label:<22}{mode:<9}{cells[0]:>8}{cells[1]:>8}{row['rtf']:>9.4f}"
                 f"{minutes[name]:>11.1f}"
             )
-    print(f"written: {args.output}")
+    for name, rows in tables.items():
+        print(f"\n{name}: all methods; scales tuned on the dev set\n\n{format_method_table(rows)}")
+    print(f"\nwritten: {args.output}")
 
 
 if __name__ == "__main__":

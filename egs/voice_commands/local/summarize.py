@@ -6,16 +6,20 @@ from typing import Any
 
 from moe_asr.cli.script import run_script
 from moe_asr.data.manifests import read_cuts
+from moe_asr.evaluate.method_table import format_method_table, method_rows
 from moe_asr.evaluate.wer import read_transcripts, score
 from moe_asr.files import read_json, write_json
 from moe_asr.train.average import last_checkpoints
 
+FIRST = ("one_best", "ctc_greedy")  # what the first table shows of a decoding
+
 
 def collect(directory: Path, subsets: dict[str, set[str]]) -> dict[str, Any]:
-    """{mode: {"wer", "unit", "errors", "words", "rtf", and "wer" of each subset}} of one decoding."""
+    """{mode: {"wer", "unit", "errors", "words", "rtf", and "wer" of each subset}} of the first pass."""
     modes = {}
     for mode, methods in read_json(directory / "results.json").items():
-        ((method, row),) = methods.items()
+        method = next(name for name in FIRST if name in methods)
+        row = methods[method]
         reference = "ref.txt" if row["unit"] == "word" else f"ref_{row['unit']}.txt"
         expected = read_transcripts(directory / mode / reference)
         found = read_transcripts(directory / mode / f"hyp_{method}.txt")
@@ -62,6 +66,11 @@ def main() -> None:
                 for name in ("greedy", *args.grammars)
                 if (run / f"decode_{name}").is_dir()
             },
+            "methods": {
+                name: method_rows(run / f"decode_{name}")
+                for name in ("greedy", *args.grammars)
+                if (run / f"decode_{name}").is_dir()
+            },
         }
     write_json(args.output, {"corpus": "synthetic (espeak-ng)", "systems": systems})
 
@@ -78,7 +87,11 @@ def main() -> None:
                     f"{unit:<8}{name:<10}{mode:<9}{star + format(row['wer'], '.2f'):>8}{parts}"
                     f"{row['rtf']:>9.4f}{system['train_minutes']:>11.1f}"
                 )
-    print(f"written: {args.output}")
+    for unit, system in systems.items():
+        for name, rows in system["methods"].items():
+            title = "without a graph" if name == "greedy" else f"graph: {name}"
+            print(f"\n{unit}, {title}; scales tuned on the dev set\n\n{format_method_table(rows)}")
+    print(f"\nwritten: {args.output}")
 
 
 if __name__ == "__main__":
