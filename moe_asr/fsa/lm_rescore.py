@@ -15,7 +15,7 @@ import numpy as np
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.arcs import take_ragged
 from moe_asr.fsa.lattice import Lattice
-from moe_asr.fsa.lattice_scores import prune
+from moe_asr.fsa.lattice_scores import backward_scores, connect, prune
 from moe_asr.fsa.nbest import NBestPath
 from moe_asr.lm.score import NgramScorer
 
@@ -29,6 +29,7 @@ def rescore_lattice(
     new_scale: float = 1.0,
     old_scale: float = 1.0,
     beam: float = math.inf,
+    search_beam: float = math.inf,
     acoustic_scale: float = 1.0,
     graph_scale: float = 1.0,
     history: Sequence[int] = (),
@@ -48,22 +49,29 @@ def rescore_lattice(
         new_scale, old_scale: weights; the LM is in a lattice's graph score as often as the ``graph_scale`` of
             its search says.
         beam: leaves the arcs whose best path, rescored, is at most this far below the best; see `prune`.
-        acoustic_scale, graph_scale: for the beam alone.
+        search_beam: keeps large lattices from growing: of the histories in all states of a frame, those are
+            dropped whose best path is more than this below the best, the rest of each path judged by the
+            scores that the lattice had. A few nats more than ``beam`` lose hardly anything within that beam.
+            Infinity drops nothing.
+        acoustic_scale, graph_scale: of the scores that beams compare.
         history: words before the lattice, where it is a later piece of a stream.
-        max_arcs: of the result before the beam. Each takes about 150 bytes while it is made.
+        max_arcs: to make, before any is dropped. Each takes about 150 bytes while it is made.
 
     Raises:
-        ConfigError: if a weight or the beam is negative or NaN, or ``max_arcs`` is below 1.
+        ConfigError: if a weight or a beam is negative or NaN, or ``max_arcs`` is below 1.
         GraphError: if there would be more arcs.
         TextError: naming a word that a model cannot score.
     """
-    _check_scales(new_scale, old_scale)
-    if not beam >= 0.0:
-        raise ConfigError(f"beam must be 0 or more, found {beam}")
+    _check_scales(new_scale, old_scale, acoustic_scale, graph_scale)
+    for name, value in (("beam", beam), ("search_beam", search_beam)):
+        if not value >= 0.0:
+            raise ConfigError(f"{name} must be 0 or more, found {value}")
     if max_arcs < 1:
         raise ConfigError(f"max_arcs must be 1 or more, found {max_arcs}")
     if lattice.is_empty:
         return lattice
+    lattice = _by_frame(lattice)
+    rest = backward_scores(lattice, "tropical", acoustic_scale, graph_scale)
     arcs = _Composed(
         np.arange(lattice.num_arcs),
         lattice.src,
@@ -71,9 +79,11 @@ def rescore_lattice(
         np.arange(lattice.num_states),
         lattice.graph.astype(np.float64),
     )
-    for model, scale in ((old, -old_scale), (new, new_scale)):
-        if model is not None and scale != 0.0:
-            arcs = _compose(lattice, arcs, model, scale, history, max_arcs)
+    compose = _Composition(lattice, history, acoustic_scale, graph_scale, rest, max_arcs)
+    if old is not None and old_scale != 0.0:
+        arcs = compose(arcs, old, -old_scale, math.inf)
+    if new is not None and new_scale != 0.0:
+        arcs = compose(arcs, new, new_scale, search_beam)
     row_splits, words = take_ragged(lattice.word_row_splits, lattice.words, arcs.arc)
     rescored = replace(
         lattice,
@@ -88,8 +98,32 @@ def rescore_lattice(
         frame=lattice.frame[arcs.state],
     )
     if beam == math.inf:
-        return rescored
+        return connect(rescored)
     return prune(rescored, beam, acoustic_scale, graph_scale)
+
+
+def _by_frame(lattice: Lattice) -> Lattice:
+    """The same lattice, its states in the order of their frames."""
+    inner = lattice.frame[:-1]
+    if not (inner[1:] < inner[:-1]).any():
+        return lattice
+    order = np.append(np.argsort(inner, kind="stable"), len(inner))
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order), dtype=np.int32)
+    arc = np.argsort(number[lattice.src], kind="stable")
+    row_splits, words = take_ragged(lattice.word_row_splits, lattice.words, arc)
+    return replace(
+        lattice,
+        src=number[lattice.src[arc]],
+        dst=number[lattice.dst[arc]],
+        token=lattice.token[arc],
+        starts_token=lattice.starts_token[arc],
+        acoustic=lattice.acoustic[arc],
+        graph=lattice.graph[arc],
+        word_row_splits=row_splits.astype(np.int32),
+        words=words,
+        frame=lattice.frame[order],
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,43 +137,56 @@ class _Composed:
     graph: np.ndarray
 
 
-def _compose(
-    lattice: Lattice,
-    arcs: _Composed,
-    model: NgramScorer,
-    scale: float,
-    history: Sequence[int],
-    max_arcs: int,
-) -> _Composed:
-    from moe_asr.lm.ngram_kernels import compose_all
+@dataclass(frozen=True)
+class _Composition:
+    """What composing with either model has in common."""
 
-    row_splits, words = take_ragged(
-        lattice.word_row_splits, model.to_model(lattice.words), arcs.arc
-    )
-    counts = np.bincount(arcs.src, minlength=len(arcs.state))
-    states, made, score = compose_all(
-        *model.arrays,
-        model.state_after(history),
-        -1 if lattice.is_partial else model.end_word,
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        arcs.dst.astype(np.int64),
-        row_splits,
-        words,
-        max_arcs,
-    )
-    if len(made) > max_arcs:
-        raise GraphError(
-            f"rescoring: the lattice of {lattice.num_arcs} arcs and {lattice.num_states} states needs more "
-            f"than {max_arcs} arcs with the histories of an n-gram of order {model.model.order}: prune it "
-            "first, or raise max_arcs"
+    lattice: Lattice
+    history: Sequence[int]
+    acoustic_scale: float
+    graph_scale: float
+    rest: np.ndarray
+    max_arcs: int
+
+    def __call__(
+        self, arcs: _Composed, model: NgramScorer, scale: float, search_beam: float
+    ) -> _Composed:
+        from moe_asr.lm.ngram_kernels import compose_all
+
+        lattice, max_arcs = self.lattice, self.max_arcs
+        row_splits, words = take_ragged(
+            lattice.word_row_splits, model.to_model(lattice.words), arcs.arc
         )
-    return _Composed(
-        arcs.arc[made[:, 0]],
-        made[:, 1],
-        made[:, 2],
-        arcs.state[states],
-        arcs.graph[made[:, 0]] + scale * score,
-    )
+        counts = np.bincount(arcs.src, minlength=len(arcs.state))
+        acoustic = lattice.acoustic[arcs.arc].astype(np.float64)
+        states, made, score = compose_all(
+            *model.arrays,
+            model.state_after(self.history),
+            -1 if lattice.is_partial else model.end_word,
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            arcs.dst.astype(np.int64),
+            row_splits,
+            words,
+            self.acoustic_scale * acoustic + self.graph_scale * arcs.graph,
+            self.graph_scale * scale,
+            lattice.frame[arcs.state],
+            self.rest[arcs.state],
+            float(search_beam),
+            int(max_arcs),
+        )
+        if len(made) > max_arcs:
+            raise GraphError(
+                f"rescoring: the lattice of {lattice.num_arcs} arcs and {lattice.num_states} states needs "
+                f"more than {max_arcs} arcs with the histories of an n-gram of order {model.model.order}: "
+                "prune it first, set search_beam, or raise max_arcs"
+            )
+        return _Composed(
+            arcs.arc[made[:, 0]],
+            made[:, 1],
+            made[:, 2],
+            arcs.state[states],
+            arcs.graph[made[:, 0]] + scale * score,
+        )
 
 
 def rescore_nbest(

@@ -155,27 +155,7 @@ def search_prefixes(log_probs, beam_size, token_beam, n):
             slot_of[node] = rank
         size = filled
 
-    num_results = min(size, n)
-    scores, splits = np.empty((num_results, 2)), np.zeros(num_results + 1, np.int64)
-    for rank in range(num_results):
-        splits[rank + 1] = splits[rank] + nodes[state[rank, NODE], DEPTH]
-    tokens = np.empty((splits[num_results], 3), np.int64)
-    for rank in range(num_results):
-        ends_blank = score[rank, BLANK_BEST] >= score[rank, TOKEN_BEST]
-        scores[rank, 0] = score[rank, SUM]
-        scores[rank, 1] = max(score[rank, BLANK_BEST], score[rank, TOKEN_BEST])
-        node = state[rank, NODE]
-        link = state[rank, BLANK_LINK] if ends_blank else state[rank, TOKEN_LINK]
-        end = state[rank, BLANK_END] if ends_blank else state[rank, TOKEN_END]
-        for row in range(splits[rank + 1] - 1, splits[rank] - 1, -1):
-            tokens[row, 0], tokens[row, 1], tokens[row, 2] = (
-                nodes[node, TOKEN],
-                links[link, BEGIN],
-                end,
-            )
-            end, link, node = links[link, END_BEFORE], links[link, BEFORE], nodes[node, PARENT]
-        assert node == 0 and link == NONE
-    return scores, splits, tokens
+    return _results(nodes, links, state, score, min(size, n))
 
 
 @_inner
@@ -247,6 +227,31 @@ def _child(nodes, num_nodes, node, token):
     nodes[child, FIRST_CHILD], nodes[child, SIBLING] = NONE, nodes[node, FIRST_CHILD]
     nodes[node, FIRST_CHILD] = child
     return child, num_nodes + 1
+
+
+@_inner
+def _results(nodes, links, state, score, num_results):
+    """What `search_prefixes` returns, of the first prefixes of the beam."""
+    scores, splits = np.empty((num_results, 2)), np.zeros(num_results + 1, np.int64)
+    for rank in range(num_results):
+        splits[rank + 1] = splits[rank] + nodes[state[rank, NODE], DEPTH]
+    tokens = np.empty((splits[num_results], 3), np.int64)
+    for rank in range(num_results):
+        ends_blank = score[rank, BLANK_BEST] >= score[rank, TOKEN_BEST]
+        scores[rank, 0] = score[rank, SUM]
+        scores[rank, 1] = max(score[rank, BLANK_BEST], score[rank, TOKEN_BEST])
+        node = state[rank, NODE]
+        link = state[rank, BLANK_LINK] if ends_blank else state[rank, TOKEN_LINK]
+        end = state[rank, BLANK_END] if ends_blank else state[rank, TOKEN_END]
+        for row in range(splits[rank + 1] - 1, splits[rank] - 1, -1):
+            tokens[row, 0], tokens[row, 1], tokens[row, 2] = (
+                nodes[node, TOKEN],
+                links[link, BEGIN],
+                end,
+            )
+            end, link, node = links[link, END_BEFORE], links[link, BEFORE], nodes[node, PARENT]
+        assert node == 0 and link == NONE
+    return scores, splits, tokens
 
 
 @_inner

@@ -61,7 +61,7 @@ def score_all(child_splits, word, log_prob, backoff, suffix, state, start, split
 @njit(cache=True, nogil=True)
 def compose_all(
     child_splits, word, log_prob, backoff, suffix, state,
-    start, end, arc_splits, dst, row_splits, words, max_arcs,
+    start, end, arc_splits, dst, row_splits, words, weight, scale, level, rest, beam, max_arcs,
 ):  # fmt: skip
     """All paths of an acyclic automaton with the scores of their words; states become pairs with the model's.
 
@@ -70,11 +70,16 @@ def compose_all(
         end: the word that ends a sentence, scored on the arcs into the final state; -1: none is.
         arc_splits, dst: S states, sorted topologically, the last one final; every arc leads to a higher one.
         row_splits, words: of every arc, ragged.
-        max_arcs: to make.
+        weight: (A,) float64, what arcs score beside ``scale`` times the log-probability of their words.
+        level: (S,) of each state, not decreasing but for the final one; higher after every arc.
+        rest: (S,) float64, an estimate of the best score from each state to the end.
+        beam: of the pairs of one level, those whose best score from the start and ``rest`` are more than this
+            below the best of all of them are dropped, with the arcs into them.
+        max_arcs: to make, the dropped ones included.
 
     Returns:
-        - (B,) int64: the state of the automaton of each pair that was reached. Pairs are sorted by it; all
-          that end are one.
+        - (B,) int64: the state of the automaton of each pair that was kept. Pairs are sorted by it; all
+          that end are one. Where the beam has dropped any, some may lead nowhere.
         - (D, 3) int64: of every arc the one of the automaton, and the pairs before and after; sorted by the
           pair before it, then as in the automaton. More than ``max_arcs`` if that did not do: the rest is
           missing.
@@ -83,6 +88,7 @@ def compose_all(
     num_states = len(arc_splits) - 1
     final = num_states - 1
     pairs, num_pairs = np.empty((256, 4), np.int64), np.int64(0)
+    best = np.empty(256)  # score of a path to each pair
     table = np.full(1024, NONE, np.int64)
     first = np.full(
         num_states, NONE, np.int64
@@ -90,10 +96,16 @@ def compose_all(
     last = np.full(num_states, NONE, np.int64)
     arcs, score, num_arcs = np.empty((256, 3), np.int64), np.empty(256), np.int64(0)
     num_pairs = _make(pairs, num_pairs, table, first, last, np.int64(0), np.int64(start))
-    number = np.int64(0)
+    best[0] = 0.0
+    number, lowest = np.int64(0), -np.inf
     for here in range(final):
+        if here == 0 or level[here] != level[here - 1]:
+            lowest = _best_of_level(pairs, first, best, level, rest, here, final) - beam
         pair = first[here]
         while pair >= 0:
+            if best[pair] + rest[here] < lowest:
+                pair = pairs[pair, NEXT]
+                continue
             pairs[pair, NUMBER] = number
             number += 1
             if num_arcs > max_arcs:
@@ -118,7 +130,8 @@ def compose_all(
                 if after < 0:
                     after = num_pairs
                     if num_pairs == len(pairs):
-                        pairs = _grown_rows(pairs)
+                        pairs, best = _grown_rows(pairs), _grown(best)
+                    best[after] = -np.inf
                     num_pairs = _make(pairs, num_pairs, table, first, last, there, node)
                     if 2 * num_pairs > len(table):
                         table = _rehashed(pairs, num_pairs, 2 * len(table))
@@ -130,17 +143,40 @@ def compose_all(
                     after,
                 )
                 score[num_arcs] = total
+                best[after] = max(best[after], best[pair] + weight[arc] + scale * total)
                 num_arcs += 1
             pair = pairs[pair, NEXT]
     if first[final] >= 0:
         pairs[first[final], NUMBER] = number
-    states = np.empty(num_pairs, np.int64)
-    if num_arcs <= max_arcs:
-        for pair in range(num_pairs):
+        number += 1
+    states = np.empty(number, np.int64)
+    if num_arcs > max_arcs:
+        return states, arcs[:num_arcs], score[:num_arcs]
+    for pair in range(num_pairs):
+        if pairs[pair, NUMBER] >= 0:
             states[pairs[pair, NUMBER]] = pairs[pair, STATE]
-        for i in range(num_arcs):
-            arcs[i, DST] = pairs[arcs[i, DST], NUMBER]
-    return states, arcs[:num_arcs], score[:num_arcs]
+    kept = np.int64(0)
+    for i in range(num_arcs):
+        after = pairs[arcs[i, DST], NUMBER]
+        if after >= 0:
+            arcs[kept, ARC], arcs[kept, SRC], arcs[kept, DST] = arcs[i, ARC], arcs[i, SRC], after
+            score[kept] = score[i]
+            kept += 1
+    return states, arcs[:kept], score[:kept]
+
+
+@_inner
+def _best_of_level(pairs, first, best, level, rest, begin, final):
+    """The best estimate of a whole path through a pair of the states from ``begin`` that are on its level."""
+    highest = -np.inf
+    for here in range(begin, final):
+        if level[here] != level[begin]:
+            break
+        pair = first[here]
+        while pair >= 0:
+            highest = max(highest, best[pair] + rest[here])
+            pair = pairs[pair, NEXT]
+    return highest
 
 
 @_inner

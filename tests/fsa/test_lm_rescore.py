@@ -29,7 +29,13 @@ from moe_asr.lm.kneser_ney import train_kneser_ney
 from moe_asr.lm.score import NgramScorer
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.symbol_table import SymbolTable
-from tests.fsa.random_lattices import LatticeArc, lattice_of, paths_of, random_lattice
+from tests.fsa.random_lattices import (
+    LatticeArc,
+    arcs_of_lattice,
+    lattice_of,
+    paths_of,
+    random_lattice,
+)
 from tests.fsa.test_ngram_fst import best_by_definition
 from tests.lm.conftest import as_dictionaries
 from tests.lm.references import Backoff, random_text
@@ -71,12 +77,27 @@ def listed(lattice: Lattice) -> list[tuple]:
     )  # fmt: skip
 
 
+def reordered(rng: random.Random, lattice: Lattice) -> Lattice:
+    """The same with its states in another topological order, not that of their frames."""
+    arcs, order = arcs_of_lattice(lattice), [0]
+    while len(order) < lattice.num_states - 1:
+        blocked = {arc.dst for arc in arcs if arc.src not in order}
+        free = set(range(lattice.num_states - 1)) - blocked - set(order)
+        order.append(rng.choice(sorted(free)))
+    order.append(lattice.num_states - 1)
+    number = {state: i for i, state in enumerate(order)}
+    moved = [arc._replace(src=number[arc.src], dst=number[arc.dst]) for arc in arcs]
+    frame = [int(lattice.frame[state]) for state in order]
+    moved.sort(key=lambda arc: arc.src)
+    return lattice_of(moved, frame, lattice.num_frames, lattice.is_partial)
+
+
 @settings(max_examples=150)
 @given(SEEDS, st.integers(1, 4), st.integers(1, 3))
 def test_every_path_has_the_score_it_must(number: int, new_order: int, old_order: int) -> None:
     rng = random.Random(number)
     lattice = random_lattice(rng, num_frames=5, wordless=rng.choice([0.3, 0.6]))
-    lattice = replace(lattice, is_partial=rng.random() < 0.3)
+    lattice = reordered(rng, replace(lattice, is_partial=rng.random() < 0.3))
     new, new_reference = scorer_of(number, new_order)
     old, old_reference = scorer_of(number // 2, old_order)
     new_scale, old_scale = rng.choice([(1.0, 1.0), (0.7, 0.3), (0.0, 1.0), (1.0, 0.0)])
@@ -127,6 +148,72 @@ def test_the_beam_and_the_n_best(number: int, order: int, beam: float) -> None:
     assert {path.words for path in again} == {path.words for path in nbest(rescored, 10**6)}
     for path in again:
         assert path.score == pytest.approx(0.5 * path.acoustic + 2 * path.graph, abs=1e-9)
+
+
+def kept_by_beam(
+    lattice: Lattice, new: NgramScorer, old: NgramScorer, search_beam: float
+) -> tuple[list[tuple[int, ...]], float]:
+    """The arcs of the paths that the search beam leaves, and how near any decision was; frame by frame."""
+    arcs, frame, final = arcs_of_lattice(lattice), lattice.frame.tolist(), lattice.num_states - 1
+    rest = [-math.inf] * final + [0.0]
+    for arc in reversed(sorted(arcs, key=lambda arc: arc.src)):
+        rest[arc.src] = max(rest[arc.src], arc.acoustic + arc.graph + rest[arc.dst])
+
+    def after(states: tuple[int, int], words: Sequence[int]) -> tuple[tuple[int, int], float]:
+        total = 0.0
+        for word in words:
+            steps = [
+                model.step([state], np.array([word]))
+                for model, state in zip((new, old), states, strict=True)
+            ]
+            states = tuple(int(state[0]) for state, _ in steps)
+            total += steps[0][1][0] - steps[1][1][0]
+        return states, total
+
+    starts = new.start_state, old.start_state
+    score: dict[tuple[int, tuple[int, int]], float] = {(0, starts): 0.0}
+    kept, margin = set(), math.inf
+    for now in sorted(set(frame)):
+        here = {key: value + rest[key[0]] for key, value in score.items() if frame[key[0]] == now}
+        lowest = max(here.values()) - search_beam if here else 0.0
+        for (state, states), value in here.items():
+            margin = min(margin, abs(value - lowest))
+            if value < lowest:
+                continue
+            kept.add((state, states))
+            for arc in arcs:
+                if arc.src == state and arc.dst != final:
+                    following, added = after(states, arc.words)
+                    total = score[state, states] + arc.acoustic + arc.graph + added
+                    key = arc.dst, following
+                    score[key] = max(score.get(key, -math.inf), total)
+    found = []
+    for path in paths_of(lattice):
+        states, passed = starts, [(0, starts)]
+        for index in path.arcs[:-1]:
+            states = after(states, arcs[index].words)[0]
+            passed.append((arcs[index].dst, states))
+        if kept.issuperset(passed):
+            found.append(path.arcs)
+    return found, margin
+
+
+@settings(max_examples=60)
+@given(SEEDS, st.integers(1, 3), st.sampled_from([0.7, 2.1, 4.3]))
+def test_the_search_beam(number: int, order: int, search_beam: float) -> None:
+    rng = random.Random(number)
+    lattice = random_lattice(rng, num_frames=4)
+    new, old = scorer_of(number, order)[0], scorer_of(number + 1, 2)[0]
+    found = rescore_lattice(reordered(rng, lattice), new, old, search_beam=search_beam)
+    assert found.is_connected
+    kept, margin = kept_by_beam(lattice, new, old, search_beam)
+    if margin > 1e-6:
+        every = {path.arcs: path[1:-1] for path in paths_of(lattice)}
+        assert sorted(path[1:-1] for path in paths_of(found)) == sorted(every[p] for p in kept)
+    full = listed(rescore_lattice(lattice, new, old))
+    best = max(path[-2] + path[-1] for path in full)
+    safe = rescore_lattice(lattice, new, old, search_beam=100.0, beam=1.0)
+    assert max(path[-2] + path[-1] for path in listed(safe)) == pytest.approx(best, abs=1e-4)
 
 
 def test_lists_of_a_batch() -> None:
@@ -268,7 +355,14 @@ def test_of_an_empty_lattice() -> None:
 def test_what_is_refused() -> None:
     lattice = random_lattice(random.Random(0), wordless=0.1)
     new = scorer_of(0, 2)[0]
-    for options in ({"new_scale": -1.0}, {"old_scale": math.nan}, {"beam": -1.0}, {"max_arcs": 0}):
+    for options in (
+        {"new_scale": -1.0},
+        {"old_scale": math.nan},
+        {"beam": -1.0},
+        {"max_arcs": 0},
+        {"search_beam": math.nan},
+        {"graph_scale": -1.0},
+    ):
         with pytest.raises(ConfigError):
             rescore_lattice(lattice, new, new, **options)
     with pytest.raises(ConfigError, match="scales must be finite, 0 or more, found inf"):
