@@ -176,7 +176,7 @@ class FirstPass:
         return [context_of(name) if context_of else None for name in utterance_ids]
 
 
-def smallest_lattice() -> Lattice:
+def smallest_lattice(words: Sequence[int] = (1,)) -> Lattice:
     """One path of one frame: what methods try themselves on, so that compiling is not counted as decoding."""
     return Lattice(
         src=np.array([0, 1], np.int32),
@@ -185,8 +185,8 @@ def smallest_lattice() -> Lattice:
         starts_token=np.array([True, False]),
         acoustic=np.array([-1.0, 0.0], np.float32),
         graph=np.array([-1.0, 0.0], np.float32),
-        word_row_splits=np.array([0, 1, 1], np.int32),
-        words=np.array([1], np.int32),
+        word_row_splits=np.array([0, len(words), len(words)], np.int32),
+        words=np.array(words, np.int32),
         frame=np.array([0, 1, 1], np.int32),
         num_frames=1,
     )

@@ -123,14 +123,26 @@ class NBestLmRescoring(_LmRescoring, RescoringMethod):
 
 @dataclass(frozen=True)
 class LatticeLmOptions(LmScaleOptions):
-    """The first pass and the new model's ``lm_scale``."""
+    """The first pass, the new model's ``lm_scale``, and this.
+
+    Attributes:
+        lattice_beam: of the rescored lattice, arcs are made only where a path may come this close (nats) to
+            the best, as far as it is known then; infinity makes them all, and wide lattices many times larger.
+    """
+
+    lattice_beam: float = 12.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.lattice_beam > 0:
+            raise ValueError(f"lattice_beam must be positive, found {self.lattice_beam}")
 
 
 @register("lattice_lm_rescoring")
 class LatticeLmRescoring(_LmRescoring):
-    """The best path of the whole lattice, with the graph's n-gram model replaced by another, exactly.
+    """The best path of the whole lattice, with the graph's n-gram model replaced by another.
 
-    Scores are those of `NBestLmRescoring`; every path of the lattice is considered.
+    Scores are those of `NBestLmRescoring`; every path of the lattice is considered that the beam leaves.
     """
 
     options_type = LatticeLmOptions
@@ -143,7 +155,7 @@ class LatticeLmRescoring(_LmRescoring):
         from moe_asr.fsa.lm_rescore import rescore_lattice
 
         self._best_path, self._rescore = best_path, rescore_lattice
-        best_path(smallest_lattice())
+        best_path(rescore_lattice(smallest_lattice(()), self._new, self._old))
 
     def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
         """See `DecodingMethod.decode`.
@@ -156,7 +168,12 @@ class LatticeLmRescoring(_LmRescoring):
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
             rescored = self._rescore(
-                lattice, self._new, self._old, options.lm_scale, options.graph_scale
+                lattice,
+                self._new,
+                self._old,
+                options.lm_scale,
+                options.graph_scale,
+                search_beam=options.lattice_beam,
             )
             path = self._best_path(rescored)
             if path is None:

@@ -54,7 +54,10 @@ def test_rescoring_with_a_language_model(with_lm, batch, takes_out: bool) -> Non
     options = {"search_beam": 50.0, "output_beam": 30.0, "graph_scale": graph_scale}
     methods = [
         make_method(name, given, {**options, "lm_scale": scale, **more})
-        for name, more in (("nbest_lm_rescoring", {"n": 100_000}), ("lattice_lm_rescoring", {}))
+        for name, more in (
+            ("nbest_lm_rescoring", {"n": 100_000}),
+            ("lattice_lm_rescoring", {"lattice_beam": 60.0}),
+        )
     ]
     scorer = NgramScorer(with_lm.lm, with_lm.graph.word_table)
     changed = 0
