@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe_asr.errors import DataError
-from moe_asr.fsa.time_correction import TimeCorrection
+from moe_asr.fsa.time_correction import TimeCorrection, TimedWord, late_token
 from moe_asr.fsa.word_times import Span
 
 _MOST_LEAD, _MOST_GAP = 15, 25  # frames that are tried
@@ -74,7 +74,8 @@ def _fit_starts(
     utterances: Sequence[TimedTokens], shift: float, counts_separator: bool, lead: float | None
 ) -> TimeCorrection:
     usual: list[float] = []
-    late: list[float] = []
+    first_words: list[float] = []
+    late_words: list[float] = []
     for utterance in utterances:
         frames = utterance.token_frames
         previous_end = 0
@@ -83,18 +84,16 @@ def _fit_starts(
         ):
             first = previous_end if counts_separator else begin
             previous_end = end
-            if (
-                number == 0
-                and lead is not None
-                and end - first > 1
-                and (frames[first + 1] - frames[first]) * shift > lead
-            ):
-                late.append(start - frames[first + 1] * shift)
-            else:
-                usual.append(start - frames[first] * shift)
+            errors = usual
+            if number == 0 and lead is not None:
+                late = late_token(frames[first:end], lead / shift)
+                errors = late_words if late else first_words
+                first += late
+            errors.append(start - frames[first] * shift)
     return TimeCorrection(
         start_offset_seconds=_median(usual),
-        late_offset_seconds=_median(late),
+        first_offset_seconds=_median(first_words),
+        late_offset_seconds=_median(late_words),
         counts_separator=counts_separator,
         longest_lead_seconds=lead,
     )
@@ -120,7 +119,9 @@ def _started(
         yield utterance, [word.start_seconds for word in _apply(utterance, shift, correction)]
 
 
-def _apply(utterance: TimedTokens, shift: float, correction: TimeCorrection) -> list:
+def _apply(
+    utterance: TimedTokens, shift: float, correction: TimeCorrection
+) -> list[TimedWord[int]]:
     return correction.apply(
         range(len(utterance.spans)), utterance.spans, utterance.token_frames, utterance.token_ends,
         shift, utterance.duration_seconds,

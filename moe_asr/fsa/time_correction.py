@@ -31,15 +31,15 @@ class TimeCorrection:
     """Where a word starts and ends, given its tokens. Without arguments: where these do, as they are.
 
     - A word starts ``start_offset_seconds`` after its first token does.
-    - The mark of the first word (``▁`` or ``▁p``) tends to be found at the very beginning, in the silence
-      before it. Where the second token of the utterance's first word begins more than
-      ``longest_lead_seconds`` after the first one, the word starts ``late_offset_seconds`` after that second
-      token.
+    - The mark of the utterance's first word (``▁`` or ``▁p``) tends to be found at the very beginning, in the
+      silence before it. Where a token of this word begins more than ``longest_lead_seconds`` after the token
+      before it, the word starts ``late_offset_seconds`` after the first such token; where none does,
+      ``first_offset_seconds`` after its first token.
     - A word ends where the next one starts, unless that is more than ``longest_gap_seconds`` after the end of
       the word's last token; then it ends ``end_offset_seconds`` after that.
 
     Attributes:
-        start_offset_seconds, late_offset_seconds, end_offset_seconds: may be negative.
+        start_offset_seconds, first_offset_seconds, late_offset_seconds, end_offset_seconds: may be negative.
         counts_separator: a separator (``▁`` alone) before the word counts as its first token.
         longest_lead_seconds: None: the first word is like all others.
         longest_gap_seconds: None: the next word is not looked at.
@@ -47,19 +47,21 @@ class TimeCorrection:
 
     start_offset_seconds: float = 0.0
     end_offset_seconds: float = 0.0
+    first_offset_seconds: float = 0.0
     late_offset_seconds: float = 0.0
     counts_separator: bool = False
     longest_lead_seconds: float | None = None
     longest_gap_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("start_offset_seconds", "end_offset_seconds", "late_offset_seconds"):
-            if not -10.0 < getattr(self, name) < 10.0:
-                raise ValueError(f"{name} must be within 10 seconds, found {getattr(self, name)}")
+        for name in ("start", "end", "first", "late"):
+            value = getattr(self, f"{name}_offset_seconds")
+            if not -10.0 < value < 10.0:
+                raise ValueError(f"{name}_offset_seconds must be within 10 s, found {value}")
         for name in ("longest_lead_seconds", "longest_gap_seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value < float("inf"):
-                raise ValueError(f"{name} must be 0 or more, or null, found {value}")
+            limit = getattr(self, name)
+            if limit is not None and not 0.0 <= limit < float("inf"):
+                raise ValueError(f"{name} must be 0 or more, or null, found {limit}")
 
     def apply(
         self,
@@ -92,12 +94,13 @@ class TimeCorrection:
             if begin == end:
                 continue
             first = previous_end if self.counts_separator else begin
-            onset = token_frames[first] * frame_shift_seconds
-            start = onset + self.start_offset_seconds
-            if not kept and self.longest_lead_seconds is not None and end - first > 1:
-                second = token_frames[first + 1] * frame_shift_seconds
-                if second - onset > self.longest_lead_seconds:
-                    start = second + self.late_offset_seconds
+            start = token_frames[first] * frame_shift_seconds + self.start_offset_seconds
+            if not kept and self.longest_lead_seconds is not None:
+                late = late_token(
+                    token_frames[first:end], self.longest_lead_seconds / frame_shift_seconds
+                )
+                start = token_frames[first + late] * frame_shift_seconds
+                start += self.late_offset_seconds if late else self.first_offset_seconds
             kept.append(word)
             starts.append(min(max(start, starts[-1] if starts else 0.0), duration_seconds))
             token_ends_seconds.append((token_ends[end - 1] + 1) * frame_shift_seconds)
@@ -133,3 +136,11 @@ class TimeCorrection:
         if not isinstance(value, dict) or set(value) != {"correction", "fitted"}:
             raise ConfigError(f"{path}: expected a mapping with the keys 'correction' and 'fitted'")
         return from_dict(cls, value["correction"], f"{path}: correction")
+
+
+def late_token(token_frames: Sequence[int], longest_lead_frames: float) -> int:
+    """The first token that begins so much later than the one before it; 0 if there is none."""
+    for place in range(1, len(token_frames)):
+        if token_frames[place] - token_frames[place - 1] > longest_lead_frames:
+            return place
+    return 0
