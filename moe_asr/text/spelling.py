@@ -84,22 +84,23 @@ class PieceSpeller(Speller):
         """See `Speller.spell`."""
         words = text_words(text) if self._is_mixed else normalize_text(text).split()
         spellings = []
-        is_first = True  # of the words that sentencepiece sees at a time
+        is_marked = False  # whether the word stands after another one that sentencepiece sees with it
         for word in words:
-            key = word, is_first
+            is_character = self._is_mixed and has_cjk(word)
+            key = word, is_marked and not is_character
             if key not in self._known:
-                self._known[key] = self._segmentations(word, is_first)
+                self._known[key] = self._segmentations(*key)
             spellings.append(self._known[key])
-            is_first = self._is_mixed and has_cjk(word)
+            is_marked = not is_character
         return spellings
 
-    def _segmentations(self, word: str, is_first: bool) -> Spelling:
+    def _segmentations(self, word: str, is_marked: bool) -> Spelling:
         ids = self._encode(word)
         if not ids or UNK_ID in ids:
             raise _unspelled(word, f"by {self.tokens.source}")
         # as sentencepiece has normalised it
         letters = "".join(self.tokens.symbol(index) for index in ids)
-        if not is_first and not letters.startswith(SPACE):
+        if is_marked and not letters.startswith(SPACE):
             letters = SPACE + letters
         arcs = []
         reached = {0}
