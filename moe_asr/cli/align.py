@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         timed_tokens,
         write_alignments,
     )
+    from moe_asr.evaluate.timing import words_of_cuts
     from moe_asr.evaluate.timing_fit import fit_correction, fitted_figures
     from moe_asr.evaluate.wer import collect, read_transcripts
     from moe_asr.fsa.align import TextAligner
@@ -82,8 +83,12 @@ def run(args: argparse.Namespace) -> int:
         if args.threads < 1:
             raise ConfigError(f"--threads must be at least 1, found {args.threads}")
         torch.set_num_threads(args.threads)
+    if args.correction and args.fit_correction:
+        raise ConfigError("--correction and --fit-correction exclude one another")
     correction = TimeCorrection.load(args.correction) if args.correction else TimeCorrection()
     cuts = list(read_cuts(args.manifest))
+    if args.fit_correction:
+        words_of_cuts(cuts, str(args.manifest))  # to find out now what is missing
     if args.text:
         texts = read_transcripts(args.text)
     else:
