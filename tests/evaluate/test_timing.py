@@ -39,7 +39,9 @@ def test_only_right_words_are_compared() -> None:
     }
     hypotheses = {
         # b is wrong, d too much; the second a and c are right
-        "u": words_of("u", ("a", 0.02, 0.5), ("x", 0.5, 0.9), ("d", 0.9, 1), ("a", 1.3, 1.4), ("c", 1.9, 2.6)),
+        "u": words_of(
+            "u", ("a", 0.02, 0.5), ("x", 0.5, 0.9), ("d", 0.9, 1), ("a", 1.3, 1.4), ("c", 1.9, 2.6)
+        ),
         "v": words_of("v", ("b", 0.1, 0.3)),
     }  # fmt: skip
     report = score_times(references, hypotheses)
