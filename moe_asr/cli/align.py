@@ -2,48 +2,23 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from moe_asr.cli.align_input import add_input_arguments, read_lexicon, read_texts
 from moe_asr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from moe_asr.text.lexicon import Lexicon
-    from moe_asr.text.symbol_table import SymbolTable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``align``."""
     parser.add_argument("--model", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--manifest", type=Path, required=True, help="cuts (.jsonl or .jsonl.gz)")
+    add_input_arguments(parser)
     parser.add_argument(
-        "--text", type=Path, metavar="FILE",
-        help="'id text' lines, of all cuts (default: the supervisions' texts)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--lang",
-        type=Path,
-        metavar="DIR",
-        help="spell words by the lexicon of a language directory",
-    )
-    parser.add_argument("--lexicon", type=Path, metavar="FILE", help="spell words by a lexicon")
-    parser.add_argument(
-        "--lexicon-probabilities",
-        action="store_true",
-        help="its lines are 'word probability token ...'",
-    )
-    parser.add_argument(
-        "--mode",
-        default="full",
-        help="the encoder's context: full (default), chunk16, chunk16-left4, ...",
+        "--mode", default="full", help="the encoder's context: full (default), chunk16, ..."
     )
     parser.add_argument(
         "--topology", default="standard", help="of CTC: standard (default) or modified"
     )
     parser.add_argument(
-        "--correction",
-        type=Path,
-        metavar="FILE",
-        help="correct word times by what --fit-correction wrote",
+        "--correction", type=Path, metavar="FILE", help="of word times: what --fit-correction wrote"
     )
     parser.add_argument(
         "--fit-correction", type=Path, metavar="FILE",
@@ -63,17 +38,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from moe_asr.data.manifests import read_cuts
-    from moe_asr.data.validation import transcript_of
     from moe_asr.decode.align_cuts import align_cuts
-    from moe_asr.evaluate.alignment_report import (
-        CTM,
-        FrameTimes,
-        timed_tokens,
-        write_alignments,
-    )
+    from moe_asr.evaluate.alignment_report import CTM, FrameTimes, timed_tokens, write_alignments
     from moe_asr.evaluate.timing import words_of_cuts
-    from moe_asr.evaluate.timing_fit import fit_correction, fitted_figures
-    from moe_asr.evaluate.wer import collect, read_transcripts
+    from moe_asr.evaluate.timing_fit import fit_correction, fitted_figures, format_fitted
     from moe_asr.fsa.align import TextAligner
     from moe_asr.fsa.time_correction import TimeCorrection
     from moe_asr.model.directory import load_model_dir
@@ -89,10 +57,7 @@ def run(args: argparse.Namespace) -> int:
     cuts = list(read_cuts(args.manifest))
     if args.fit_correction:
         words_of_cuts(cuts, str(args.manifest))  # to find out now what is missing
-    if args.text:
-        texts = read_transcripts(args.text)
-    else:
-        texts = collect(((cut.id, transcript_of(cut)) for cut in cuts), str(args.manifest))
+    texts = read_texts(args, cuts)
     try:
         torch.zeros(1, device=args.device)
     except (AssertionError, RuntimeError) as error:
@@ -111,35 +76,12 @@ def run(args: argparse.Namespace) -> int:
         args.draw,
         {"model": str(args.model), "mode": args.mode, "topology": args.topology},
     )
+    print(f"written: {args.output / CTM}")
     if args.fit_correction:
         known, shift = timed_tokens(found), times.frame_shift_seconds
         fitted = fit_correction(known, shift)
-        figures = {"manifest": str(args.manifest), **fitted_figures(known, shift, fitted)}
-        fitted.save(args.fit_correction, figures)
-        print(f"fitted to {figures['num_words']} words; mean absolute error in ms:")
-        for side in ("start", "end"):
-            print(
-                f"  {side:<6}{figures[f'{side}_ms_before']:>7.1f} ->{figures[f'{side}_ms']:>7.1f}"
-            )
+        figures = fitted_figures(known, shift, fitted)
+        fitted.save(args.fit_correction, {"manifest": str(args.manifest), **figures})
+        print(format_fitted(figures))
         print(f"written: {args.fit_correction}")
-    print(f"written: {args.output / CTM}")
     return 0
-
-
-def read_lexicon(args: argparse.Namespace, tokens: "SymbolTable") -> "Lexicon | None":
-    """The lexicon of --lang or --lexicon, over these tokens; None if neither is given."""
-    from moe_asr.lang.directory import LangDir
-    from moe_asr.text.lexicon import Lexicon
-
-    if args.lang and args.lexicon:
-        raise ConfigError("--lang and --lexicon exclude one another")
-    if args.lexicon_probabilities and not args.lexicon:
-        raise ConfigError("--lexicon-probabilities goes with --lexicon")
-    if args.lang:
-        lang = LangDir.load(args.lang, verify=False)
-        if lang.tokens != tokens:
-            raise ConfigError(f"{args.lang}: its tokens are not those of {args.model}")
-        return lang.lexicon
-    if args.lexicon:
-        return Lexicon.read(args.lexicon, args.lexicon_probabilities, tokens)
-    return None

@@ -1,6 +1,6 @@
 """Fits a `TimeCorrection` to speech whose word times are known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,6 +68,15 @@ def fitted_figures(
             error = _mean_error(utterances, frame_shift_seconds, rule, f"{side}s")
             figures[f"{side}_ms{suffix}"] = round(1000.0 * error, 3)
     return figures
+
+
+def format_fitted(figures: Mapping[str, float]) -> str:
+    """`fitted_figures` in words."""
+    lines = [f"fitted to {figures['num_words']} words; mean absolute error in ms:"]
+    for side in ("start", "end"):
+        before, after = figures[f"{side}_ms_before"], figures[f"{side}_ms"]
+        lines.append(f"  {side:<6}{before:>7.1f} ->{after:>7.1f}")
+    return "\n".join(lines)
 
 
 def _fit_starts(
