@@ -13,8 +13,8 @@ from moe_asr.decode.runner import (
     DecodingMode,
     _check_ids,
     _check_lengths,
+    _encode,
     _load,
-    _posteriors,
     make_batches,
 )
 from moe_asr.errors import DataError
@@ -82,7 +82,7 @@ def align_cuts(
             names = [cut.id for cut in batch]
             waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
             features = fbank.batch_tensors(waveforms)
-            log_probs, lengths = _posteriors(loaded.model, features, mode, False)
+            _, log_probs, lengths = _encode(loaded.model, features, mode, False)
             _check_lengths(lengths, features, names)
             log_probs = log_probs.float().cpu()
             found = aligner.align(log_probs, lengths, [texts[name] for name in names], names)
