@@ -101,7 +101,8 @@ def write_alignments(
         _write_textgrid(directory / TEXTGRIDS, item, words, times, token_table)
         if name in drawn:
             _draw(directory / PICTURES, item, words, times, token_table)
-        kept[name] = AlignedCut(item.cut, alignment, item.features[:0], item.log_probs[:0])
+        empty = item.features.new_empty(0, 0)  # a slice would keep the whole batch
+        kept[name] = AlignedCut(item.cut, alignment, empty, empty)
     write_ctm(directory / CTM, (word for name in names for word in lines[name]))
     ordered = [kept[name] for name in names]
     write_json(directory / SUMMARY, {**(settings or {}), **_summary(ordered, times)})

@@ -33,16 +33,18 @@ class Interval:
 def fill_gaps(intervals: Iterable[Interval], duration_seconds: float) -> list[Interval]:
     """With intervals of the label '' wherever there is none, from 0 to the duration, as Praat wants it.
 
-    Times are rounded to microseconds. What has no length then gets a microsecond, by which the next interval
-    begins later if need be.
+    Times are rounded to microseconds. What has no length then gets a microsecond, and its neighbours make room
+    for it.
 
     Raises:
-        DataError: if intervals overlap, go back in time, or are not within the duration.
+        DataError: if intervals overlap, go back in time, or are not within the duration; or if it does not have
+            a microsecond for each.
     """
     step, duration = 10.0**-_DECIMALS, round(duration_seconds, _DECIMALS)
+    intervals = list(intervals)
     filled: list[Interval] = []
     time = least = 0.0
-    for interval in intervals:
+    for number, interval in enumerate(intervals):
         start, end = interval.start_seconds, interval.end_seconds
         if not least - step <= start <= end <= duration + step:
             raise DataError(
@@ -50,10 +52,13 @@ def fill_gaps(intervals: Iterable[Interval], duration_seconds: float) -> list[In
                 f"{duration} s"
             )
         least = end
-        start = max(round(start, _DECIMALS), time)
-        end = min(max(round(end, _DECIMALS), round(start + step, _DECIMALS)), duration)
-        if start >= end:
-            raise DataError(f"interval '{interval.label}' has no room before {duration} s")
+        # the last time at which there is room for this one and those that follow
+        latest = round(duration - (len(intervals) - number) * step, _DECIMALS)
+        if latest < time:
+            raise DataError(f"{len(intervals)} intervals are too many for {duration} s")
+        start = min(max(round(start, _DECIMALS), time), latest)
+        end = min(max(round(end, _DECIMALS), start + step), latest + step)
+        end = round(end, _DECIMALS)
         if start > time:
             filled.append(Interval(time, start, ""))
         filled.append(Interval(start, end, interval.label))

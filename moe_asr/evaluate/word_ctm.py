@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from moe_asr.errors import DataError
 from moe_asr.evaluate.ctm import CtmWord
-from moe_asr.fsa.time_correction import TimedWord
-from moe_asr.fsa.word_times import WordTime
+from moe_asr.fsa.nbest import NBestPath
+from moe_asr.fsa.time_correction import TimeCorrection, TimedWord
+from moe_asr.fsa.word_times import WordCutter, WordTime
 from moe_asr.text.symbol_table import SymbolTable
 
 
@@ -15,6 +16,7 @@ def hypothesis_ctm(
     word_table: SymbolTable,
     frame_shift_seconds: float,
     confidences: Sequence[float] | None = None,
+    is_partial: bool = False,
     channel: str = "1",
 ) -> list[CtmWord]:
     """The words of a path through a lattice (`moe_asr.fsa.word_times`), uncorrected.
@@ -36,6 +38,56 @@ def hypothesis_ctm(
         for word in word_times
     ]
     return timed_words_ctm(name, timed, confidences, channel)
+
+
+def path_ctm(
+    name: str,
+    path: NBestPath,
+    cutter: WordCutter,
+    word_table: SymbolTable,
+    frame_shift_seconds: float,
+    correction: TimeCorrection | None = None,
+    duration_seconds: float = float("inf"),
+    confidences: Sequence[float] | None = None,
+    is_partial: bool = False,
+    channel: str = "1",
+) -> list[CtmWord]:
+    """The words of a path through a lattice, their times corrected; words without tokens are left out.
+
+    Args:
+        name: of the utterance.
+        path: with its tokens.
+        cutter: knows which tokens spell a word.
+        word_table: of the graph.
+        frame_shift_seconds: from one frame of the log-probabilities to the next.
+        correction: None: none.
+        duration_seconds: of the utterance.
+        confidences: one of each word of the path, 0..1.
+        is_partial: that of the lattice: the last word may be unfinished.
+        channel: the second column.
+
+    Raises:
+        GraphError: if words and tokens of the path do not fit together.
+        DataError: naming the utterance, if there are not as many confidences as words.
+    """
+    if confidences is not None and len(confidences) != len(path.words):
+        raise DataError(
+            f"utterance {name}: {len(confidences)} confidences of {len(path.words)} words"
+        )
+    timed = (correction or TimeCorrection()).apply(
+        range(len(path.words)),
+        cutter.cut(path.words, path.tokens, is_partial),
+        path.token_frames,
+        path.token_ends,
+        frame_shift_seconds,
+        duration_seconds,
+    )
+    named = [
+        TimedWord(word_table.symbol(path.words[w.word]), w.start_seconds, w.end_seconds)
+        for w in timed
+    ]
+    kept = None if confidences is None else [confidences[w.word] for w in timed]
+    return timed_words_ctm(name, named, kept, channel)
 
 
 def timed_words_ctm(

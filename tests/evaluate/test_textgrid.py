@@ -132,8 +132,16 @@ def test_intervals_without_length() -> None:
         Interval(0.500002, 0.7, "c"),
         Interval(0.7, 1, ""),
     ]
-    with pytest.raises(DataError, match="'a' has no room before 1 s"):
-        fill_gaps([Interval(1.0, 1.0, "a")], 1)
+    assert fill_gaps(
+        [Interval(0.2, 1.0, "a"), Interval(1.0, 1.0, "b"), Interval(1.0, 1.0, "c")], 1
+    ) == [
+        Interval(0.0, 0.2, ""),
+        Interval(0.2, 0.999998, "a"),
+        Interval(0.999998, 0.999999, "b"),
+        Interval(0.999999, 1, "c"),
+    ]
+    with pytest.raises(DataError, match="3 intervals are too many for 2e-06 s"):
+        fill_gaps([Interval(0.0, 0.0, "a")] * 3, 2e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Time errors of words against closed forms, and corrections fitted to known ones."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +22,11 @@ from moe_asr.evaluate.timing import (
     words_of_cuts,
 )
 from moe_asr.evaluate.timing_fit import TimedTokens, fit_correction, fitted_figures
-from moe_asr.evaluate.word_ctm import hypothesis_ctm, timed_words_ctm
+from moe_asr.evaluate.word_ctm import hypothesis_ctm, path_ctm, timed_words_ctm
 from moe_asr.fsa.lattice_canvas import write_figure
+from moe_asr.fsa.nbest import NBestPath
 from moe_asr.fsa.time_correction import TimeCorrection, TimedWord
-from moe_asr.fsa.word_times import WordTime
+from moe_asr.fsa.word_times import SpellingCutter, WordTime
 from moe_asr.text.symbol_table import SymbolTable
 
 
@@ -130,6 +133,40 @@ def test_words_of_lattices_as_ctm() -> None:
     with pytest.raises(TextError):
         hypothesis_ctm("u", [WordTime(7, 3, 4)], table, 0.04)
     assert timed_words_ctm("u", [TimedWord("a", 0.5, 0.75)])[0].duration_seconds == 0.25
+
+
+def test_words_of_a_path_are_corrected() -> None:
+    """▁ at frame 0, ab at 5 to 6, c at 8; ▁ab at 10, c at 12 to 13."""
+    tokens = SymbolTable(["<blk>", "<sos/eos>", "<unk>", "▁", "▁ab", "ab", "c"])
+    words = SymbolTable(["<eps>", "abc", "#0"])
+    none = np.zeros(0, np.int32)
+    path = NBestPath(
+        (1, 1), (0, 9), (3, 5, 6, 4, 6), (0, 5, 8, 10, 12), (0, 6, 8, 10, 13), none, none, none,
+        0.0, 0.0, 0.0,
+    )  # fmt: skip
+    cutter = SpellingCutter(tokens, words)
+
+    def times(**arguments: Any) -> list[tuple[float, float, float | None]]:
+        found = path_ctm("u", path, cutter, words, 0.1, **arguments)
+        assert {word.word for word in found} == {"abc"}
+        return [(round(w.start_seconds, 6), round(w.end_seconds, 6), w.confidence) for w in found]
+
+    assert times() == [(0.5, 0.9, None), (1.0, 1.4, None)]
+    plain = hypothesis_ctm("u", path.word_times(cutter), words, 0.1)
+    assert path_ctm("u", path, cutter, words, 0.1) == plain
+    rule = TimeCorrection(-0.05, 0.2, 0.0, -0.1, True, 0.3, 0.1)
+    assert times(correction=rule, duration_seconds=1.5, confidences=[0.25, 1.0]) == [
+        (0.4, 0.95, 0.25),
+        (0.95, 1.5, 1.0),
+    ]
+    with pytest.raises(DataError, match="utterance u: 1 confidences of 2 words"):
+        times(confidences=[0.5])
+    # a third word that has no token yet is left out, and so is its confidence
+    unfinished = replace(path, words=(1, 1, 1))
+    found = path_ctm(
+        "u", unfinished, cutter, words, 0.1, confidences=[0.1, 0.2, 0.3], is_partial=True
+    )
+    assert [word.confidence for word in found] == [0.1, 0.2]
 
 
 def planted(rng: random.Random, rule: TimeCorrection, jitter: float) -> TimedTokens:
