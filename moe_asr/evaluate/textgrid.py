@@ -33,12 +33,12 @@ class Interval:
 def fill_gaps(intervals: Iterable[Interval], duration_seconds: float) -> list[Interval]:
     """With intervals of the label '' wherever there is none, from 0 to the duration, as Praat wants it.
 
-    Times are rounded to microseconds. What has no length then gets a microsecond, and its neighbours make room
-    for it.
+    Times are rounded to microseconds. What has no length then gets a microsecond, and its neighbours make
+    room for it.
 
     Raises:
-        DataError: if intervals overlap, go back in time, or are not within the duration; or if it does not have
-            a microsecond for each.
+        DataError: if intervals overlap, go back in time, or are not within the duration; or if it does not
+            have a microsecond for each.
     """
     step, duration = 10.0**-_DECIMALS, round(duration_seconds, _DECIMALS)
     intervals = list(intervals)
