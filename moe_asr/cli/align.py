@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode", default="full", help="the encoder's context: full (default), chunk16, ..."
     )
     parser.add_argument(
+        "--streaming", action="store_true", help="in chunk modes: chunk by chunk, for long audio"
+    )
+    parser.add_argument(
         "--topology", default="standard", help="of CTC: standard (default) or modified"
     )
     parser.add_argument(
@@ -68,13 +71,18 @@ def run(args: argparse.Namespace) -> int:
     subsampling = loaded.model.config.subsampling
     times = FrameTimes.of_model(loaded.fbank_options, subsampling, correction)
     found = write_alignments(
-        align_cuts(loaded, cuts, texts, aligner, args.mode, args.max_batch_seconds),
+        align_cuts(loaded, cuts, texts, aligner, args.mode, args.streaming, args.max_batch_seconds),
         [cut.id for cut in cuts],
         args.output,
         times,
         loaded.tokenizer.tokens,
         args.draw,
-        {"model": str(args.model), "mode": args.mode, "topology": args.topology},
+        {
+            "model": str(args.model),
+            "mode": args.mode,
+            "streaming": args.streaming,
+            "topology": args.topology,
+        },
     )
     print(f"written: {args.output / CTM}")
     if args.fit_correction:

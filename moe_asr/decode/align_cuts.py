@@ -50,6 +50,7 @@ def align_cuts(
     texts: Mapping[str, str],
     aligner: TextAligner,
     mode: str | DecodingMode = "full",
+    streaming: bool = False,
     max_batch_seconds: float = 60.0,
     progress: bool = True,
 ) -> Iterator[AlignedCut]:
@@ -60,7 +61,9 @@ def align_cuts(
         cuts: with audio.
         texts: by cut id.
         aligner: of the model's tokens.
-        mode: the encoder's context; one pass under a mask, not chunk by chunk.
+        mode: the encoder's context.
+        streaming: in a chunk mode, feed the encoder chunk by chunk, in memory that does not grow with the
+            square of the duration, instead of one pass under a mask.
         max_batch_seconds: padded duration of a batch; a longer cut is a batch of its own.
         progress: show a bar.
 
@@ -82,7 +85,7 @@ def align_cuts(
             names = [cut.id for cut in batch]
             waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
             features = fbank.batch_tensors(waveforms)
-            _, log_probs, lengths = _encode(loaded.model, features, mode, False)
+            _, log_probs, lengths = _encode(loaded.model, features, mode, streaming)
             _check_lengths(lengths, features, names)
             log_probs = log_probs.float().cpu()
             found = aligner.align(log_probs, lengths, [texts[name] for name in names], names)

@@ -48,6 +48,7 @@ def test_cuts_in_batches_are_aligned_as_each_alone(workplace: Workplace) -> None
     texts = {cut.id: text for cut, text in zip(workplace.cuts, TEXTS, strict=True)}
     found = list(align_cuts(workplace.loaded, workplace.cuts, texts, aligner, progress=False))
     assert {item.cut.id for item in found} == set(texts)
+    found_scores = {item.cut.id: item.alignment.score for item in found}
     for item in found:
         assert [word.word for word in item.alignment.words] == texts[item.cut.id].split()
         one = {item.cut.id: texts[item.cut.id]}
@@ -59,6 +60,25 @@ def test_cuts_in_batches_are_aligned_as_each_alone(workplace: Workplace) -> None
         )
         assert again.tokens == item.alignment.tokens
         assert len(item.features) >= 4 * len(item.log_probs)
+    masked, streamed = (
+        {
+            item.cut.id: item
+            for item in align_cuts(
+                workplace.loaded,
+                workplace.cuts,
+                texts,
+                aligner,
+                "chunk4-left2",
+                streaming,
+                progress=False,
+            )
+        }
+        for streaming in (False, True)
+    )
+    for name, item in streamed.items():
+        torch.testing.assert_close(item.log_probs, masked[name].log_probs, rtol=1e-3, atol=1e-3)
+        assert item.alignment.score == pytest.approx(masked[name].alignment.score, abs=0.1)
+        assert item.alignment.score != pytest.approx(found_scores[name], abs=1e-3)
 
 
 def test_files_of_an_alignment(
