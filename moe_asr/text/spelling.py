@@ -84,7 +84,9 @@ class PieceSpeller(Speller):
         """See `Speller.spell`."""
         words = text_words(text) if self._is_mixed else normalize_text(text).split()
         spellings = []
-        is_marked = False  # whether the word stands after another one that sentencepiece sees with it
+        is_marked = (
+            False  # whether the word stands after another one that sentencepiece sees with it
+        )
         for word in words:
             is_character = self._is_mixed and has_cjk(word)
             key = word, is_marked and not is_character
