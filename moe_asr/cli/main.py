@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
     "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),
     "score": ("moe_asr.cli.score", "score hypotheses: WER, CER, intervals, alignments"),
+    "align": ("moe_asr.cli.align", "align known texts with audio: ctm, TextGrids, pictures"),
+    "score-times": ("moe_asr.cli.score_times", "errors of word times against known ones"),
     "graph": ("moe_asr.cli.graph", "look at graphs: figures, pictures, paths; convert them"),
     "lattice": ("moe_asr.cli.lattice", "look at lattices: figures, pictures; Kaldi's text"),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),

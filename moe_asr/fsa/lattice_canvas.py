@@ -44,25 +44,17 @@ class Canvas:
         title: str,
         seconds_per_frame: float | None,
     ) -> None:
-        try:
-            from matplotlib import colormaps, font_manager
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"pictures of lattices need matplotlib ({error}): pip install matplotlib"
-            ) from error
-        installed = set(font_manager.fontManager.get_font_names())
-        self.fonts = [name for name in FONTS if name in installed] or ["sans-serif"]
-        self.colors = colormaps["Blues"]
-        self.inches_per_frame = inches_per_frame
-        self._labels: list[tuple[float, float, float, float]] = []  # on lines: place, width, height
         lanes = list(lanes)
         low, high = min(lanes), max(lanes)
         width = min(max(inches_per_frame * span + 1.6, 5.0), MOST_INCHES)
         height = min(LANE * (high - low + 1) + 1.5, MOST_INCHES)
-        self.figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-        FigureCanvasAgg(self.figure)
+        self.figure = new_figure(width, height)
+        from matplotlib import colormaps
+
+        self.fonts = font_families()
+        self.colors = colormaps["Blues"]
+        self.inches_per_frame = inches_per_frame
+        self._labels: list[tuple[float, float, float, float]] = []  # on lines: place, width, height
         self.axes = self.figure.add_subplot()
         margin = 0.5 / max(inches_per_frame, 1e-6)
         self.axes.set_xlim(first_frame - margin, first_frame + span + margin)
@@ -85,7 +77,7 @@ class Canvas:
             )
             self.axes.set_xlabel("seconds")
         if title:
-            self.axes.set_title(_printable(title), parse_math=False, family=self.fonts, fontsize=11)
+            self.axes.set_title(printable(title), parse_math=False, family=self.fonts, fontsize=11)
 
     def color(self, posterior: float) -> Any:
         """From light to dark; never so light that it cannot be seen."""
@@ -126,7 +118,7 @@ class Canvas:
         fill = "0.9" if grey else self.color(posterior)
         dark = not grey and posterior > 0.55
         self.axes.text(
-            *place, _printable(label), ha="center", va="center", fontsize=9, family=self.fonts, zorder=5,
+            *place, printable(label), ha="center", va="center", fontsize=9, family=self.fonts, zorder=5,
             color="white" if dark else "black", parse_math=False,
             bbox={"boxstyle": "round,pad=0.25", "facecolor": fill, "edgecolor": "0.5"},
         )  # fmt: skip
@@ -147,7 +139,7 @@ class Canvas:
         place = next(free, places[0])
         self._labels.append((*place, width, height))
         self.axes.text(
-            *place, _printable(label), ha="center", va="center", fontsize=8, family=self.fonts, zorder=5,
+            *place, printable(label), ha="center", va="center", fontsize=8, family=self.fonts, zorder=5,
             color="0.45" if grey else "black", weight="bold" if bold else "normal",
             parse_math=False,
             bbox={"boxstyle": "round,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
@@ -173,6 +165,32 @@ class Canvas:
         )
         bar.set_label("posterior", fontsize=8)
         bar.ax.tick_params(labelsize=7)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty ``matplotlib.figure.Figure`` of so many inches, on a canvas of its own.
+
+    Raises:
+        MissingDependencyError: if there is no matplotlib.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"pictures need matplotlib ({error}): pip install matplotlib"
+        ) from error
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def font_families() -> list[str]:
+    """Those of `FONTS` that are installed; a generic one if none is."""
+    from matplotlib import font_manager
+
+    installed = set(font_manager.fontManager.get_font_names())
+    return [name for name in FONTS if name in installed] or ["sans-serif"]
 
 
 def check_picture_name(path: PathLike) -> str:
@@ -205,7 +223,7 @@ def _tick_step(seconds: float) -> float:
     return next(step for step in steps if seconds / step <= 20)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Control characters replaced: an SVG file with one in it is no XML."""
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c != "\n" else c for c in text)
 

@@ -1,0 +1,95 @@
+"""Aligns known texts with audio: when each word was said, as ctm, TextGrids and pictures."""
+
+import argparse
+from pathlib import Path
+
+from moe_asr.cli.align_input import add_input_arguments, read_lexicon, read_texts
+from moe_asr.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of ``align``."""
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR")
+    add_input_arguments(parser)
+    parser.add_argument(
+        "--mode", default="full", help="the encoder's context: full (default), chunk16, ..."
+    )
+    parser.add_argument(
+        "--streaming", action="store_true", help="in chunk modes: chunk by chunk, for long audio"
+    )
+    parser.add_argument(
+        "--topology", default="standard", help="of CTC: standard (default) or modified"
+    )
+    parser.add_argument(
+        "--correction", type=Path, metavar="FILE", help="of word times: what --fit-correction wrote"
+    )
+    parser.add_argument(
+        "--fit-correction", type=Path, metavar="FILE",
+        help="fit a correction to the word times that the manifest has, and write it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--draw", action="append", default=[], metavar="ID", help="repeatable: draw this cut"
+    )
+    parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the alignments and their summary; the correction, if one is fitted."""
+    import torch
+
+    from moe_asr.data.manifests import read_cuts
+    from moe_asr.decode.align_cuts import align_cuts
+    from moe_asr.evaluate.alignment_report import CTM, FrameTimes, timed_tokens, write_alignments
+    from moe_asr.evaluate.timing import words_of_cuts
+    from moe_asr.evaluate.timing_fit import fit_correction, fitted_figures, format_fitted
+    from moe_asr.fsa.align import TextAligner
+    from moe_asr.fsa.time_correction import TimeCorrection
+    from moe_asr.model.directory import load_model_dir
+    from moe_asr.text.spelling import make_speller
+
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ConfigError(f"--threads must be at least 1, found {args.threads}")
+        torch.set_num_threads(args.threads)
+    if args.correction and args.fit_correction:
+        raise ConfigError("--correction and --fit-correction exclude one another")
+    correction = TimeCorrection.load(args.correction) if args.correction else TimeCorrection()
+    cuts = list(read_cuts(args.manifest))
+    if args.fit_correction:
+        words_of_cuts(cuts, str(args.manifest))  # to find out now what is missing
+    texts = read_texts(args, cuts)
+    try:
+        torch.zeros(1, device=args.device)
+    except (AssertionError, RuntimeError) as error:
+        raise ConfigError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    loaded = load_model_dir(args.model, args.device)
+    lexicon = read_lexicon(args, loaded.tokenizer.tokens)
+    aligner = TextAligner(make_speller(loaded.tokenizer, lexicon), args.topology)
+    subsampling = loaded.model.config.subsampling
+    times = FrameTimes.of_model(loaded.fbank_options, subsampling, correction)
+    found = write_alignments(
+        align_cuts(loaded, cuts, texts, aligner, args.mode, args.streaming, args.max_batch_seconds),
+        [cut.id for cut in cuts],
+        args.output,
+        times,
+        loaded.tokenizer.tokens,
+        args.draw,
+        {
+            "model": str(args.model),
+            "mode": args.mode,
+            "streaming": args.streaming,
+            "topology": args.topology,
+        },
+    )
+    print(f"written: {args.output / CTM}")
+    if args.fit_correction:
+        known, shift = timed_tokens(found), times.frame_shift_seconds
+        fitted = fit_correction(known, shift)
+        figures = fitted_figures(known, shift, fitted)
+        fitted.save(args.fit_correction, {"manifest": str(args.manifest), **figures})
+        print(format_fitted(figures))
+        print(f"written: {args.fit_correction}")
+    return 0

@@ -1,0 +1,106 @@
+"""Forced alignment of cuts: features, encoder, alignment of each cut's text."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from torch import Tensor
+from tqdm import tqdm
+
+from moe_asr.audio.fbank import make_batch_fbank
+from moe_asr.data.dataset import load_waveform
+from moe_asr.decode.runner import (
+    DecodingMode,
+    _check_ids,
+    _check_lengths,
+    _encode,
+    _load,
+    make_batches,
+)
+from moe_asr.errors import DataError
+from moe_asr.files import PathLike
+from moe_asr.fsa.align import Alignment, TextAligner
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from moe_asr.model.directory import LoadedModel
+
+
+@dataclass(frozen=True)
+class AlignedCut:
+    """A cut and what was found.
+
+    Attributes:
+        cut: as given.
+        alignment: of its text.
+        features: (T, F) float32, log-mel.
+        log_probs: (S, C) float32, what was aligned, on the CPU.
+    """
+
+    cut: "Cut"
+    alignment: Alignment
+    features: Tensor
+    log_probs: Tensor
+
+
+def align_cuts(
+    model: Union[PathLike, "LoadedModel"],
+    cuts: Iterable["Cut"],
+    texts: Mapping[str, str],
+    aligner: TextAligner,
+    mode: str | DecodingMode = "full",
+    streaming: bool = False,
+    max_batch_seconds: float = 60.0,
+    progress: bool = True,
+) -> Iterator[AlignedCut]:
+    """Aligns every cut with its text; longest cuts first, batch by batch.
+
+    Args:
+        model: a model directory, or what `load_model_dir` made of it.
+        cuts: with audio.
+        texts: by cut id.
+        aligner: of the model's tokens.
+        mode: the encoder's context.
+        streaming: in a chunk mode, feed the encoder chunk by chunk, in memory that does not grow with the
+            square of the duration, instead of one pass under a mask.
+        max_batch_seconds: padded duration of a batch; a longer cut is a batch of its own.
+        progress: show a bar.
+
+    Raises:
+        DataError: on two cuts of one id, no cuts, a cut without a text or a text without a cut; naming a cut
+            that is too short, or whose text cannot be aligned with it.
+        AudioError: naming the cut whose audio cannot be read.
+        ConfigError: on an unknown mode.
+    """
+    if isinstance(mode, str):
+        mode = DecodingMode.parse(mode)
+    loaded = _load(model)
+    cuts = list(cuts)
+    _check_ids(cuts)
+    _check_texts([cut.id for cut in cuts], texts)
+    fbank = make_batch_fbank(loaded.fbank_options, str(loaded.model.device))
+    with tqdm(total=len(cuts), desc="align", unit="utt", disable=not progress) as bar:
+        for batch in make_batches(cuts, max_batch_seconds):
+            names = [cut.id for cut in batch]
+            waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
+            features = fbank.batch_tensors(waveforms)
+            _, log_probs, lengths = _encode(loaded.model, features, mode, streaming)
+            _check_lengths(lengths, features, names)
+            log_probs = log_probs.float().cpu()
+            found = aligner.align(log_probs, lengths, [texts[name] for name in names], names)
+            for index, cut in enumerate(batch):
+                rows = log_probs[index, : found[index].num_frames]
+                yield AlignedCut(cut, found[index], features[index].cpu(), rows)
+            bar.update(len(batch))
+
+
+def _check_texts(names: list[str], texts: Mapping[str, str]) -> None:
+    known = set(names)
+    for what, missing in (
+        ("cut(s) have no text", [name for name in names if name not in texts]),
+        ("text(s) have no cut", [name for name in texts if name not in known]),
+    ):
+        if missing:
+            more = f" (and {len(missing) - 3} more)" if len(missing) > 3 else ""
+            raise DataError(f"{len(missing)} {what}: {', '.join(missing[:3])}{more}")
