@@ -90,7 +90,7 @@ def _search_two_frames(context: tuple[np.ndarray, ...] | None) -> Store:
     search_kernels.search_steps(
         rows, frames, 0, layout.STANDARD, graph, limits,
         workspace.arrays, store.arrays, store.counts, np.ones(1),
-        None if context is None else (context, store.context, workspace.context),
+        None if context is None else (context, store.context, workspace.context, np.float32(0)),
     )  # fmt: skip
     lattice_kernels.prune_steps(np.float32(1.0), False, store.arrays, store.counts, store.gains)
     lattice_kernels.drop_steps(0, store.arrays, store.counts, store.gains)

@@ -1,6 +1,7 @@
 """Contextual phrases as the kernels read them: for one graph, and for one list of phrases."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -56,6 +57,11 @@ class SearchContext:
     gain: np.ndarray
     most_gain: np.ndarray
     final_symbol: np.ndarray
+
+    @cached_property
+    def best_gain(self) -> np.float32:
+        """The most that an arc brings in any state."""
+        return np.float32(self.most_gain.max())
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:

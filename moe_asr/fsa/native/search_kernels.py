@@ -119,19 +119,26 @@ def search_steps(
                 best = score + row[0]
             if last > 0:
                 best = max(best, score + row[last])
+        # with phrases: of the arc that is best without their gains; looking up all would take too long
+        most, likely = np.float32(-np.inf), records[fr_graph[leader], 0]
         for arc in range(records[fr_graph[leader], 0], records[fr_graph[leader], 1]):
             if arc_token[arc] != last:
-                weight = arc_score[arc]
-                if context is not None:
-                    weight += gains[fr_context[leader], class_of[symbol[arc]]]
-                best = max(best, score + (weight + row[arc_token[arc]]))
+                total = score + (arc_score[arc] + row[arc_token[arc]])
+                if context is None:
+                    best = max(best, total)
+                elif total > most:
+                    most = total
+                    likely = arc
+        if context is not None and most > -np.inf:
+            weight = arc_score[likely] + gains[fr_context[leader], class_of[symbol[likely]]]
+            best = max(best, score + (weight + row[arc_token[likely]]))
         cutoff = _below(best, width)
 
         # the best tokens by their score, in buckets, for states with many arcs
         listed_from = top - LISTED_WIDTH
         best_arc_of_all = np.float32(limits[BEST_ARC])
         if context is not None:
-            best_arc_of_all += most_gain.max()
+            best_arc_of_all += context[3]
         if top > -np.inf and top >= cutoff - best_arc_of_all:
             _fill_buckets(row, lowest_token, top, hits, token_list, bucket_end)
 
@@ -158,7 +165,7 @@ def search_steps(
                     else:
                         new_context[num_new] = fr_context[i]
                         link_gain[num_new] = 0.0
-                        _enter(
+                        _find_pair(
                             fr_graph[i], fr_context[i], base, num_new, slot, table_key, table_slot
                         )
                     link_src[num_new] = i
@@ -178,21 +185,22 @@ def search_steps(
                     if total > best:
                         best = total
                         cutoff = _below(best, width)
+                    target = fr_blank[i]
+                    bound = best_arc[target]
                     if context is None:
-                        num_new, num_links = _reach(
-                            fr_blank[i], total, i, -1 - label, given[label], output_beam, base, slot, records,
-                            best_arc,
-                            new_state, new_last, new_blank, new_best, new_score,
-                            link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
-                        )  # fmt: skip
+                        position = _find(target, base, num_new, slot)
                     else:
-                        num_new, num_links = _reach_with_context(
-                            fr_blank[i], fr_context[i], total, i, -1 - label, given[label], np.float32(0.0),
-                            output_beam, base, slot, table_key, table_slot, records, best_arc, most_gain,
-                            new_state, new_last, new_blank, new_best, new_score, new_context,
-                            link_src, link_dst, link_arc, link_score, link_acoustic, link_gain,
-                            num_new, num_links,
-                        )  # fmt: skip
+                        position = _find_pair(
+                            target, fr_context[i], base, num_new, slot, table_key, table_slot
+                        )
+                        bound += most_gain[fr_context[i]]
+                        new_context[num_new] = fr_context[i]
+                        link_gain[num_links] = 0.0
+                    num_new, num_links = _reach(
+                        position, target, bound, total, i, -1 - label, given[label], output_beam, records,
+                        new_state, new_last, new_blank, new_best, new_score,
+                        link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                    )  # fmt: skip
 
         # arcs: those of tokens below cutoff - score - fr_best cannot come above the cutoff
         num_busy = 0
@@ -246,21 +254,22 @@ def search_steps(
                         cutoff = _below(best, width)
                     target = arc_target[arc]
                     for _ in range(num_targets):
+                        bound = best_arc[target]
                         if context is None:
-                            num_new, num_links = _reach(
-                                target, total, i, arc, given[token], output_beam, base, slot, records,
-                                best_arc,
-                                new_state, new_last, new_blank, new_best, new_score,
-                                link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
-                            )  # fmt: skip
+                            position = _find(target, base, num_new, slot)
                         else:
-                            num_new, num_links = _reach_with_context(
-                                target, following[fr_context[i], column], total, i, arc, given[token], gain,
-                                output_beam, base, slot, table_key, table_slot, records, best_arc, most_gain,
-                                new_state, new_last, new_blank, new_best, new_score, new_context,
-                                link_src, link_dst, link_arc, link_score, link_acoustic, link_gain,
-                                num_new, num_links,
-                            )  # fmt: skip
+                            after = following[fr_context[i], column]
+                            position = _find_pair(
+                                target, after, base, num_new, slot, table_key, table_slot
+                            )
+                            bound += most_gain[after]
+                            new_context[num_new] = after
+                            link_gain[num_links] = gain
+                        num_new, num_links = _reach(
+                            position, target, bound, total, i, arc, given[token], output_beam, records,
+                            new_state, new_last, new_blank, new_best, new_score,
+                            link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+                        )  # fmt: skip
                         target = records[target, 3]
 
         # keep what is above the final cutoff
@@ -314,106 +323,69 @@ def search_steps(
 
 
 @njit(cache=True, nogil=True)
-def _reach(
-    target, total, source, arc, acoustic, output_beam, base, slot, records, best_arc,
-    new_state, new_last, new_blank, new_best, new_score,
-    link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
-):  # fmt: skip
-    """Notes that an arc leads to ``target`` with the score ``total``, unless far better ones are known.
-
-    Arrays come one by one: numba counts references of what is taken from a tuple, at each call.
-    """
-    position = slot[target] - base
+def _find(state, base, num_new, slot):
+    """The candidate that a search state is, or a negative number: then it is to be the next, ``num_new``."""
+    position = slot[state] - base
     if position < 0:
-        position = num_new
-        slot[target] = base + position
-        new_state[position] = target
-        new_last[position] = records[target, 2]
-        new_blank[position] = records[target, 3]
-        new_best[position] = best_arc[target]
-        new_score[position] = total
-        num_new += 1
-    else:
-        known = new_score[position]
-        if total > known:
-            new_score[position] = total
-        elif total < known - output_beam:
-            return num_new, num_links
-    link_src[num_links] = source
-    link_dst[num_links] = position
-    link_arc[num_links] = arc
-    link_score[num_links] = total
-    link_acoustic[num_links] = acoustic
-    return num_new, num_links + 1
+        slot[state] = base + num_new
+    return position
 
 
 @njit(cache=True, nogil=True)
-def _reach_with_context(
-    target, context, total, source, arc, acoustic, gain,
-    output_beam, base, slot, table_key, table_slot, records, best_arc, most_gain,
-    new_state, new_last, new_blank, new_best, new_score, new_context,
-    link_src, link_dst, link_arc, link_score, link_acoustic, link_gain, num_new, num_links,
-):  # fmt: skip
-    """The same for ``target`` in a context state; what an arc can bring there is bounded by both."""
-    position = _place(target, context, base, slot, table_key, table_slot)
-    if position < 0:
-        position = num_new
-        _enter(target, context, base, position, slot, table_key, table_slot)
-        new_state[position] = target
-        new_last[position] = records[target, 2]
-        new_blank[position] = records[target, 3]
-        new_best[position] = best_arc[target] + most_gain[context]
-        new_score[position] = total
-        new_context[position] = context
-        num_new += 1
-    else:
-        known = new_score[position]
-        if total > known:
-            new_score[position] = total
-        elif total < known - output_beam:
-            return num_new, num_links
-    link_src[num_links] = source
-    link_dst[num_links] = position
-    link_arc[num_links] = arc
-    link_score[num_links] = total
-    link_acoustic[num_links] = acoustic
-    link_gain[num_links] = gain
-    return num_new, num_links + 1
+def _find_pair(state, context, base, num_new, slot, table_key, table_slot):
+    """The same for a search state in a context state.
 
-
-@njit(cache=True, nogil=True)
-def _place(state, context, base, slot, table_key, table_slot):
-    """The candidate that is a search state in a context state, or a negative number.
-
-    Those in context state 0, the most, have a slot of their own; the others share a table (open addressing,
-    linear probing) whose entries of earlier frames are below the base and count as free.
+    Those in context state 0, the most, have a slot of their own. The others share a table, by open addressing
+    with linear probing; entries of earlier frames are below the base and count as free. It is never more than
+    half full.
     """
     if context == 0:
-        return slot[state] - base
-    return table_slot[_entry(state, context, base, table_key, table_slot)] - base
-
-
-@njit(cache=True, nogil=True)
-def _enter(state, context, base, position, slot, table_key, table_slot):
-    """Notes that a candidate is a search state in a context state."""
-    if context == 0:
-        slot[state] = base + position
-    else:
-        entry = _entry(state, context, base, table_key, table_slot)
-        table_key[entry] = (np.uint64(context) << np.uint64(32)) | np.uint64(state)
-        table_slot[entry] = base + position
-
-
-@njit(cache=True, nogil=True)
-def _entry(state, context, base, table_key, table_slot):
-    """Where the table has a pair, or has room for it; the table is never more than half full."""
+        return _find(state, base, num_new, slot)
     key = (np.uint64(context) << np.uint64(32)) | np.uint64(state)
     last = np.uint64(len(table_key) - 1)  # a power of two less one
     mixed = key * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's bits (Knuth, volume 3, 6.4)
     entry = (mixed >> np.uint64(32)) & last
     while table_slot[entry] >= base and table_key[entry] != key:
         entry = (entry + np.uint64(1)) & last
-    return entry
+    position = table_slot[entry] - base
+    if position < 0:
+        table_key[entry] = key
+        table_slot[entry] = base + num_new
+    return position
+
+
+@njit(cache=True, nogil=True)
+def _reach(
+    position, target, bound, total, source, arc, acoustic, output_beam, records,
+    new_state, new_last, new_blank, new_best, new_score,
+    link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
+):  # fmt: skip
+    """Notes that an arc leads to ``target`` with the score ``total``, unless far better ones are known.
+
+    ``position`` is that of `_find`, ``bound`` the best score of an arc that leaves the target. Arrays come one
+    by one: numba counts references of what is taken from a tuple, at each call; and the function is simple
+    enough for it to see that it need not.
+    """
+    if position < 0:
+        position = num_new
+        new_state[position] = target
+        new_last[position] = records[target, 2]
+        new_blank[position] = records[target, 3]
+        new_best[position] = bound
+        new_score[position] = total
+        num_new += 1
+    else:
+        known = new_score[position]
+        if total > known:
+            new_score[position] = total
+        elif total < known - output_beam:
+            return num_new, num_links
+    link_src[num_links] = source
+    link_dst[num_links] = position
+    link_arc[num_links] = arc
+    link_score[num_links] = total
+    link_acoustic[num_links] = acoustic
+    return num_new, num_links + 1
 
 
 @njit(cache=True, nogil=True)

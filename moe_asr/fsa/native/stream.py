@@ -96,7 +96,9 @@ class NativeStream:
         while row < len(log_probs) and not self.is_dead:
             context = None
             if self.context is not None:
-                context = self.context.arrays, store.context, workspace.context
+                context = (
+                    self.context.arrays, store.context, workspace.context, self.context.best_gain,
+                )  # fmt: skip
             row = search_steps(
                 log_probs, frames, row, graph.topology, graph.arrays, limits,
                 workspace.arrays, store.arrays, store.counts, self.beam, context,
