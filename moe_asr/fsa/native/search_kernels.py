@@ -68,7 +68,7 @@ def search_steps(
     if context is not None:
         symbol, class_of, following, gains, most_gain = context[0]
         fr_context, lk_gain = context[1]
-        new_context, link_gain, table_key, table_slot = context[2]
+        new_context, link_gain, table = context[2]
     output_beam = np.float32(limits[OUTPUT_BEAM])
     strict = limits[STRICT_MAX_ACTIVE] > 0
     num_targets = 2 if topology == MODIFIED else 1
@@ -165,9 +165,10 @@ def search_steps(
                     else:
                         new_context[num_new] = fr_context[i]
                         link_gain[num_new] = 0.0
-                        _find_pair(
-                            fr_graph[i], fr_context[i], base, num_new, slot, table_key, table_slot
-                        )
+                        if fr_context[i] == 0:
+                            slot[fr_graph[i]] = base + num_new
+                        else:
+                            _find_pair(fr_graph[i], fr_context[i], base, num_new, table)
                     link_src[num_new] = i
                     link_dst[num_new] = num_new
                     link_arc[num_new] = -1 - last
@@ -186,18 +187,20 @@ def search_steps(
                         best = total
                         cutoff = _below(best, width)
                     target = fr_blank[i]
-                    bound = best_arc[target]
+                    more = np.float32(0.0)
                     if context is None:
                         position = _find(target, base, num_new, slot)
                     else:
-                        position = _find_pair(
-                            target, fr_context[i], base, num_new, slot, table_key, table_slot
-                        )
-                        bound += most_gain[fr_context[i]]
+                        if fr_context[i] == 0:
+                            position = _find(target, base, num_new, slot)
+                        else:
+                            position = _find_pair(target, fr_context[i], base, num_new, table)
+                        more = most_gain[fr_context[i]]
                         new_context[num_new] = fr_context[i]
                         link_gain[num_links] = 0.0
                     num_new, num_links = _reach(
-                        position, target, bound, total, i, -1 - label, given[label], output_beam, records,
+                        position, target, more, total, i, -1 - label, given[label], output_beam, records,
+                        best_arc,
                         new_state, new_last, new_blank, new_best, new_score,
                         link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
                     )  # fmt: skip
@@ -254,19 +257,21 @@ def search_steps(
                         cutoff = _below(best, width)
                     target = arc_target[arc]
                     for _ in range(num_targets):
-                        bound = best_arc[target]
+                        more = np.float32(0.0)
                         if context is None:
                             position = _find(target, base, num_new, slot)
                         else:
                             after = following[fr_context[i], column]
-                            position = _find_pair(
-                                target, after, base, num_new, slot, table_key, table_slot
-                            )
-                            bound += most_gain[after]
+                            if after == 0:
+                                position = _find(target, base, num_new, slot)
+                            else:
+                                position = _find_pair(target, after, base, num_new, table)
+                            more = most_gain[after]
                             new_context[num_new] = after
                             link_gain[num_links] = gain
                         num_new, num_links = _reach(
-                            position, target, bound, total, i, arc, given[token], output_beam, records,
+                            position, target, more, total, i, arc, given[token], output_beam, records,
+                            best_arc,
                             new_state, new_last, new_blank, new_best, new_score,
                             link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
                         )  # fmt: skip
@@ -332,37 +337,35 @@ def _find(state, base, num_new, slot):
 
 
 @njit(cache=True, nogil=True)
-def _find_pair(state, context, base, num_new, slot, table_key, table_slot):
-    """The same for a search state in a context state.
+def _find_pair(state, context, base, num_new, table):
+    """The same for a search state in a context state other than 0, in which most are.
 
-    Those in context state 0, the most, have a slot of their own. The others share a table, by open addressing
-    with linear probing; entries of earlier frames are below the base and count as free. It is never more than
-    half full.
+    These share a table of keys and slots in turn, by open addressing with linear probing; entries of earlier
+    frames are below the base and count as free. It is never more than half full. (One array, not two: each
+    call counts its references.)
     """
-    if context == 0:
-        return _find(state, base, num_new, slot)
-    key = (np.uint64(context) << np.uint64(32)) | np.uint64(state)
-    last = np.uint64(len(table_key) - 1)  # a power of two less one
-    mixed = key * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's bits (Knuth, volume 3, 6.4)
+    key = (np.int64(context) << 32) | np.int64(state)
+    last = np.uint64(len(table) - 2)  # of a power of two, even numbers
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)  # golden ratio (Knuth, volume 3, 6.4)
     entry = (mixed >> np.uint64(32)) & last
-    while table_slot[entry] >= base and table_key[entry] != key:
-        entry = (entry + np.uint64(1)) & last
-    position = table_slot[entry] - base
+    while table[entry + np.uint64(1)] >= base and table[entry] != key:
+        entry = (entry + np.uint64(2)) & last
+    position = table[entry + np.uint64(1)] - base
     if position < 0:
-        table_key[entry] = key
-        table_slot[entry] = base + num_new
+        table[entry] = key
+        table[entry + np.uint64(1)] = base + num_new
     return position
 
 
 @njit(cache=True, nogil=True)
 def _reach(
-    position, target, bound, total, source, arc, acoustic, output_beam, records,
+    position, target, more, total, source, arc, acoustic, output_beam, records, best_arc,
     new_state, new_last, new_blank, new_best, new_score,
     link_src, link_dst, link_arc, link_score, link_acoustic, num_new, num_links,
 ):  # fmt: skip
     """Notes that an arc leads to ``target`` with the score ``total``, unless far better ones are known.
 
-    ``position`` is that of `_find`, ``bound`` the best score of an arc that leaves the target. Arrays come one
+    ``position`` is that of `_find`, ``more`` what arcs from the target can gain by phrases. Arrays come one
     by one: numba counts references of what is taken from a tuple, at each call; and the function is simple
     enough for it to see that it need not.
     """
@@ -371,7 +374,7 @@ def _reach(
         new_state[position] = target
         new_last[position] = records[target, 2]
         new_blank[position] = records[target, 3]
-        new_best[position] = bound
+        new_best[position] = best_arc[target] + more
         new_score[position] = total
         num_new += 1
     else:

@@ -155,7 +155,7 @@ class Workspace:
     def context(self) -> Arrays:
         """For searches with contextual phrases: context states of candidates, gains of links; a hash table.
 
-        The table has keys (context state << 32 | search state), and slots as the states have.
+        The table has keys (context state << 32 | search state) and slots, as the states have, in turn.
         """
         if self._context is None:
             size = len(self._busy)
@@ -163,8 +163,7 @@ class Workspace:
             self._context = (
                 np.empty(size, np.uint32),
                 np.empty(size, np.float32),
-                np.zeros(2 * size, np.uint64),
-                np.zeros(2 * size, np.int64),
+                np.zeros(4 * size, np.int64),
             )
         return self._context
 

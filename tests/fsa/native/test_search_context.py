@@ -85,7 +85,7 @@ def run(
     return engine.search(log_probs[None], lengths, partial=partial, contexts=context)[0]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(NUMBERS, TOPOLOGIES, LEVELS)
 def test_search_with_phrases_is_search_and_composition(
     number: int, topology: str, level: str
@@ -102,7 +102,7 @@ def test_search_with_phrases_is_search_and_composition(
     assert Counter(paths(removed)) == Counter(paths(plain))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(NUMBERS, TOPOLOGIES, LEVELS)
 def test_paths_gain_the_boosts_of_what_they_say(number: int, topology: str, level: str) -> None:
     """Against phrases counted in the text of a path; the paths without phrases are tested elsewhere."""
@@ -175,7 +175,7 @@ def arcs_by_frame(lattice: Lattice) -> list[Counter]:
 
 
 @pytest.mark.parametrize("interval", [3, 64])
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(number=NUMBERS, topology=TOPOLOGIES)
 def test_beams_against_a_plain_search_of_the_composition(
     interval: int, number: int, topology: str
@@ -199,6 +199,28 @@ def test_beams_against_a_plain_search_of_the_composition(
         patch.setattr(engine_module, "INTERVAL", interval)
         patch.setattr(stream_module, "_PIECE", interval)
         lattice = run(graph, log_probs, options, context)
+    assert lattice.is_empty == (not reached)
+    if reached:
+        assert arcs_by_frame(lattice) == [
+            Counter((arc.token, arc.words, acoustic, arc.score) for arc, acoustic in frame)
+            for frame in expected
+        ]
+
+
+@settings(max_examples=25)
+@given(NUMBERS)
+def test_states_of_many_arcs_against_a_plain_search(number: int) -> None:
+    """Where tokens are listed by their scores before their arcs are looked up."""
+    rng, _, context, _ = random_case(number, "word")
+    graph = replace(random_graph(rng, "LG", 2, 700), token_table=PIECES)
+    log_probs = random_log_probs(rng, 8, len(PIECES), rng.choice([2.0, 8.0])).clamp(min=-9)
+    options = NativeSearchOptions(
+        search_beam=rng.choice([0.7, 2.1, 5.3]), output_beam=1.1, min_active=0, max_active=1000
+    )
+    expected, reached = search(
+        composed_arcs(graph, "standard", context), log_probs.numpy(), options
+    )
+    lattice = run(graph, log_probs, options, context)
     assert lattice.is_empty == (not reached)
     if reached:
         assert arcs_by_frame(lattice) == [
@@ -322,6 +344,19 @@ def test_the_bits_do_not_depend_on_memory_given(monkeypatch: pytest.MonkeyPatch)
     assert grown["workspace"] >= 1 and grown["store"] >= 1
 
 
+def test_lattices_that_phrases_are_put_on() -> None:
+    _, graph, context, log_probs = random_case(6, "word", longest=6)
+    lattice = run(graph, log_probs, WIDE, None, True)
+    assert apply_context(lattice, compile_context([], graph)) is lattice
+    assert apply_context(Lattice.empty(3), context).is_empty
+    unknown = replace(lattice, words=lattice.words + np.int32(90))
+    assert len(unknown.words)
+    with pytest.raises(
+        GraphError, match=r"the lattice has word 9\d, the phrases were compiled for 5"
+    ):
+        apply_context(unknown, context)
+
+
 def test_phrases_of_others() -> None:
     _, graph, context, log_probs = random_case(4, "word")
     engine = NativeEngine(replace(graph, word_table=SymbolTable([*graph.word_table, "more"])))
@@ -336,7 +371,7 @@ def test_phrases_of_others() -> None:
 def test_k2_refuses_phrases_and_its_lattices_take_them() -> None:
     from moe_asr.fsa.search_k2 import K2Engine
 
-    for number in range(200):
+    for number in range(60):
         _, graph, context, log_probs = random_case(number, "word", longest=5)
         graph = connected(graph)
         if graph is None or len(log_probs) == 0 or graph.kind != "LG":
