@@ -72,7 +72,6 @@ def search_steps(
     output_beam = np.float32(limits[OUTPUT_BEAM])
     strict = limits[STRICT_MAX_ACTIVE] > 0
     num_targets = 2 if topology == MODIFIED else 1
-    num_tokens = log_probs.shape[1]
     lowest_token = 0 if topology == EXPLICIT else 1  # of arcs
     counts[STATUS] = DONE
     for now in range(begin, len(log_probs)):
@@ -223,7 +222,7 @@ def search_steps(
             if num_links + num_targets * (arc_end - arc_begin) > len(link_src):
                 counts[STATUS] = GROW_WORKSPACE
                 return now
-            wanted = num_tokens
+            wanted = arc_end - arc_begin
             if least >= listed_from:
                 wanted = bucket_end[min(int((top - least) * BUCKETS_A_NAT), NUM_BUCKETS - 1)]
             num_hits = 0

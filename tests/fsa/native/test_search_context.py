@@ -27,6 +27,7 @@ from tests.fsa.native.reference import (
     connected,
     explicit_arcs,
     fields,
+    graph_of,
     paths,
     random_log_probs,
     search,
@@ -37,6 +38,7 @@ WIDE = NativeSearchOptions(search_beam=1e4, output_beam=1e3, min_active=0, max_a
 TOPOLOGIES = st.sampled_from(["standard", "modified"])
 LEVELS = st.sampled_from(["word", "token"])
 PIECES = SymbolTable(["<blk>", "<sos/eos>", "<unk>", "▁a", "b"])
+WORD_GRAPH = graph_of([(0, 1, -1, 1)])
 NUMBERS = st.integers(0, 10**9)
 
 
@@ -207,11 +209,14 @@ def test_beams_against_a_plain_search_of_the_composition(
         ]
 
 
+@pytest.mark.parametrize("with_phrases", [False, True])
 @settings(max_examples=25)
-@given(NUMBERS)
-def test_states_of_many_arcs_against_a_plain_search(number: int) -> None:
+@given(number=NUMBERS)
+def test_states_of_many_arcs_against_a_plain_search(number: int, with_phrases: bool) -> None:
     """Where tokens are listed by their scores before their arcs are looked up."""
     rng, _, context, _ = random_case(number, "word")
+    if not with_phrases:
+        context = compile_context([], WORD_GRAPH)
     graph = replace(random_graph(rng, "LG", 2, 700), token_table=PIECES)
     log_probs = random_log_probs(rng, 8, len(PIECES), rng.choice([2.0, 8.0])).clamp(min=-9)
     options = NativeSearchOptions(
