@@ -3,12 +3,13 @@
     python -m benchmarks.context [--utterances 40] [--beam 14] [--boosts 2,4] [--levels word,token]
 
 Graph and posteriors are those of ``benchmarks.lattice_search``. The phrases are rare words: first those of
-the references, in random order, then others that nobody says. All settings take turns on one thread; times are
-the least of the rounds. Recall is that of the boosted words in the references (aligned word by word), found
-with the phrases and without; a false alarm is a boosted word that the reference does not have there. The time
-to prepare is what a new list of phrases takes: compiling it and handing it to the engine. Last line: one JSON
-object ``{"plain_rtf", "wer", "results": [{"phrases", "level", "boost", "rtf", "slowdown", "prepare_ms", "wer",
-"said", "recall", "recall_before", "false_alarms", "false_alarms_before", "active_per_frame"}]}``.
+the references, in random order, then others that nobody says. All settings take turns on one thread; times
+are the least of the rounds. Recall is that of the boosted words in the references (aligned word by word),
+found with the phrases and without; a false alarm is a boosted word that the reference does not have there.
+The time to prepare is what a new list of phrases takes: compiling it and handing it to the engine. Last line:
+one JSON object ``{"plain_rtf", "wer", "results": [{"phrases", "level", "boost", "rtf", "slowdown",
+"prepare_ms", "wer", "said", "recall", "recall_before", "false_alarms", "false_alarms_before",
+"active_per_frame"}]}``.
 """
 
 import argparse

@@ -70,7 +70,9 @@ def warm_up_with_context() -> CompileReport:
     before = _num_misses(functions)
     symbol, class_of = np.zeros(0, np.uint32), np.zeros(1, np.uint32)
     following, gain = np.zeros((1, 1), np.uint32), np.zeros((1, 1), np.float32)
-    _search_two_frames((symbol, class_of, following, gain, np.zeros(1, np.float32)))
+    _search_two_frames(
+        (symbol, class_of, following, gain, np.zeros(1, np.float32), np.zeros(1, np.uint8))
+    )
     return _report("search with phrases", since, _num_misses(functions) - before)
 
 

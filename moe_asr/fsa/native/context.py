@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from moe_asr.fsa.context import ContextGraph
-from moe_asr.fsa.context_tables import Symbols, Tables, symbols_of_tokens, symbols_of_words
+from moe_asr.fsa.context_tables import ANY, Symbols, Tables, symbols_of_tokens, symbols_of_words
 from moe_asr.fsa.native.search_graph import SearchGraph
 from moe_asr.fsa.starts_token import starts_token
 
@@ -19,11 +19,25 @@ class GraphSymbols:
         symbols: of the graph's arcs.
         of_arc: (A,) uint32, of the search graph's.
         of_final: (F,) uint32, of its final arcs.
+        group_symbol, group: (G,) int64, sorted by symbol: the groups of states that have arcs with it.
+        group_of: (Q,) int64: states of one group share their arcs.
     """
 
     symbols: Symbols
     of_arc: np.ndarray
     of_final: np.ndarray
+    group_symbol: np.ndarray
+    group: np.ndarray
+    group_of: np.ndarray
+
+    def states_with(self, symbols: np.ndarray) -> np.ndarray:
+        """(Q,) uint8: 1 for the states with an arc that has one of ``symbols`` (sorted, without 0)."""
+        begin = np.searchsorted(self.group_symbol, symbols)
+        counts = np.searchsorted(self.group_symbol, symbols, "right") - begin
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        flagged = np.zeros(int(self.group_of.max(initial=0)) + 1, np.uint8)
+        flagged[self.group[np.repeat(begin, counts) + within]] = 1
+        return flagged[self.group_of]
 
 
 def graph_symbols(graph: SearchGraph, level: str) -> GraphSymbols:
@@ -33,7 +47,20 @@ def graph_symbols(graph: SearchGraph, level: str) -> GraphSymbols:
         symbols = symbols_of_words(source.word_row_splits, source.words, len(source.word_table))
     else:
         symbols = symbols_of_tokens(source.token, starts_token(source))
-    return GraphSymbols(symbols, symbols.of_arc[graph.origin], symbols.of_arc[graph.final_origin])
+    of_arc = symbols.of_arc[graph.origin]
+    first, group_of = np.unique(graph.records[:, 0], return_inverse=True)
+    counts = np.diff(first.astype(np.int64), append=len(of_arc))
+    spells = np.flatnonzero(of_arc)
+    groups = np.repeat(np.arange(len(first)), counts)[spells]
+    pairs = np.unique((of_arc[spells].astype(np.int64) << 32) | groups)
+    return GraphSymbols(
+        symbols,
+        of_arc,
+        symbols.of_arc[graph.final_origin],
+        pairs >> 32,
+        pairs & (2**32 - 1),
+        group_of.reshape(-1),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +74,7 @@ class SearchContext:
         following: (K, C) uint32.
         gain: (K, C) float32.
         most_gain: (K,) float32, the most that an arc brings; 0 or more.
+        can_gain: (Q,) uint8, whether an arc of a search state can bring more than 0.
         final_symbol: (F,) uint32, of each final arc.
     """
 
@@ -56,6 +84,7 @@ class SearchContext:
     following: np.ndarray
     gain: np.ndarray
     most_gain: np.ndarray
+    can_gain: np.ndarray
     final_symbol: np.ndarray
 
     @cached_property
@@ -66,7 +95,7 @@ class SearchContext:
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What the kernels take."""
-        return self.symbol, self.class_of, self.following, self.gain, self.most_gain
+        return self.symbol, self.class_of, self.following, self.gain, self.most_gain, self.can_gain
 
     def ends(self, states: np.ndarray, finals: np.ndarray | None = None) -> np.ndarray:
         """(N,) float32: what ending brings in context states (N,), over final arcs (N,) or without."""
@@ -88,5 +117,6 @@ def search_context(context: ContextGraph, symbols: GraphSymbols) -> SearchContex
         following=np.ascontiguousarray(tables.next, np.uint32),
         gain=np.ascontiguousarray(tables.gain),
         most_gain=tables.gain.max(axis=1),
+        can_gain=symbols.states_with(np.flatnonzero(tables.class_of > ANY)),
         final_symbol=symbols.of_final,
     )

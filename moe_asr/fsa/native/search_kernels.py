@@ -66,7 +66,7 @@ def search_steps(
     step_state, step_link, step_frame = store[2]
     fr_graph, fr_last, fr_blank, fr_best, fr_score = store[3]
     if context is not None:
-        symbol, class_of, following, gains, most_gain = context[0]
+        symbol, class_of, following, gains, most_gain, can_gain = context[0]
         fr_context, lk_gain = context[1]
         new_context, link_gain, table = context[2]
     output_beam = np.float32(limits[OUTPUT_BEAM])
@@ -194,7 +194,8 @@ def search_steps(
                             position = _find(target, base, num_new, slot)
                         else:
                             position = _find_pair(target, fr_context[i], base, num_new, table)
-                        more = most_gain[fr_context[i]]
+                        if can_gain[target]:
+                            more = most_gain[fr_context[i]]
                         new_context[num_new] = fr_context[i]
                         link_gain[num_links] = 0.0
                     num_new, num_links = _reach(
@@ -265,7 +266,8 @@ def search_steps(
                                 position = _find(target, base, num_new, slot)
                             else:
                                 position = _find_pair(target, after, base, num_new, table)
-                            more = most_gain[after]
+                            if can_gain[target]:
+                                more = most_gain[after]
                             new_context[num_new] = after
                             link_gain[num_links] = gain
                         num_new, num_links = _reach(
