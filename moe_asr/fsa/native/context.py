@@ -19,25 +19,33 @@ class GraphSymbols:
         symbols: of the graph's arcs.
         of_arc: (A,) uint32, of the search graph's.
         of_final: (F,) uint32, of its final arcs.
-        group_symbol, group: (G,) int64, sorted by symbol: the groups of states that have arcs with it.
-        group_of: (Q,) int64: states of one group share their arcs.
+        graph: that they are of.
     """
 
     symbols: Symbols
     of_arc: np.ndarray
     of_final: np.ndarray
-    group_symbol: np.ndarray
-    group: np.ndarray
-    group_of: np.ndarray
+    graph: SearchGraph
 
     def states_with(self, symbols: np.ndarray) -> np.ndarray:
         """(Q,) uint8: 1 for the states with an arc that has one of ``symbols`` (sorted, without 0)."""
-        begin = np.searchsorted(self.group_symbol, symbols)
-        counts = np.searchsorted(self.group_symbol, symbols, "right") - begin
+        known, group, group_of = self._groups
+        begin = np.searchsorted(known, symbols)
+        counts = np.searchsorted(known, symbols, "right") - begin
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        flagged = np.zeros(int(self.group_of.max(initial=0)) + 1, np.uint8)
-        flagged[self.group[np.repeat(begin, counts) + within]] = 1
-        return flagged[self.group_of]
+        flagged = np.zeros(int(group_of.max(initial=0)) + 1, np.uint8)
+        flagged[group[np.repeat(begin, counts) + within]] = 1
+        return flagged[group_of]
+
+    @cached_property
+    def _groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """States that share their arcs are a group: pairs of symbol and group, sorted; the group of each."""
+        first, group_of = np.unique(self.graph.records[:, 0], return_inverse=True)
+        counts = np.diff(first.astype(np.int64), append=len(self.of_arc))
+        spells = np.flatnonzero(self.of_arc)
+        groups = np.repeat(np.arange(len(first)), counts)[spells]
+        pairs = np.unique((self.of_arc[spells].astype(np.int64) << 32) | groups)
+        return pairs >> 32, pairs & (2**32 - 1), group_of.reshape(-1)
 
 
 def graph_symbols(graph: SearchGraph, level: str) -> GraphSymbols:
@@ -47,20 +55,8 @@ def graph_symbols(graph: SearchGraph, level: str) -> GraphSymbols:
         symbols = symbols_of_words(source.word_row_splits, source.words, len(source.word_table))
     else:
         symbols = symbols_of_tokens(source.token, starts_token(source))
-    of_arc = symbols.of_arc[graph.origin]
-    first, group_of = np.unique(graph.records[:, 0], return_inverse=True)
-    counts = np.diff(first.astype(np.int64), append=len(of_arc))
-    spells = np.flatnonzero(of_arc)
-    groups = np.repeat(np.arange(len(first)), counts)[spells]
-    pairs = np.unique((of_arc[spells].astype(np.int64) << 32) | groups)
-    return GraphSymbols(
-        symbols,
-        of_arc,
-        symbols.of_arc[graph.final_origin],
-        pairs >> 32,
-        pairs & (2**32 - 1),
-        group_of.reshape(-1),
-    )
+    of_arc, of_final = symbols.of_arc[graph.origin], symbols.of_arc[graph.final_origin]
+    return GraphSymbols(symbols, of_arc, of_final, graph)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +70,7 @@ class SearchContext:
         following: (K, C) uint32.
         gain: (K, C) float32.
         most_gain: (K,) float32, the most that an arc brings; 0 or more.
-        can_gain: (Q,) uint8, whether an arc of a search state can bring more than 0.
+        can_gain: (Q,) uint8, whether an arc of a search state can bring more than 0; 1 where it is not known.
         final_symbol: (F,) uint32, of each final arc.
     """
 
@@ -110,6 +106,10 @@ class SearchContext:
 def search_context(context: ContextGraph, symbols: GraphSymbols) -> SearchContext:
     """Prepares a context graph for the search of the graph that the symbols are of."""
     tables: Tables = context.tables_for(symbols.symbols)
+    if context.level == "word":
+        can_gain = symbols.states_with(np.flatnonzero(tables.class_of > ANY))
+    else:  # almost every state has tokens of some phrase
+        can_gain = np.ones(symbols.graph.num_states, np.uint8)
     return SearchContext(
         source=context,
         symbol=symbols.of_arc,
@@ -117,6 +117,6 @@ def search_context(context: ContextGraph, symbols: GraphSymbols) -> SearchContex
         following=np.ascontiguousarray(tables.next, np.uint32),
         gain=np.ascontiguousarray(tables.gain),
         most_gain=tables.gain.max(axis=1),
-        can_gain=symbols.states_with(np.flatnonzero(tables.class_of > ANY)),
+        can_gain=can_gain,
         final_symbol=symbols.of_final,
     )
