@@ -40,7 +40,6 @@ from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice_scores import best_path
 from moe_asr.fsa.native import NativeEngine, NativeSearchOptions
 
-RARE_FROM = 2000  # in the order of how often words are said
 SIZES = (10, 100, 1000)
 
 
@@ -80,10 +79,15 @@ def word_error_rate(
     return 100.0 * errors / sum(map(len, references))
 
 
-def rare_words(graph: DecodingGraph, test_set: TestSet, num_words: int, seed: int) -> list[int]:
-    """Ids of rare words: those of the references first, each part in random order."""
+def rare_words(
+    graph: DecodingGraph, test_set: TestSet, num_words: int, rare_from: int, seed: int = 0
+) -> list[int]:
+    """Ids of the words from ``rare_from`` on: those of the references first, each part in random order.
+
+    The words of the benchmark's text are in the order of how often they are said.
+    """
     rng = random.Random(seed)
-    rare = [graph.word_table[word] for word in make_words(num_words)[RARE_FROM:]
+    rare = [graph.word_table[word] for word in make_words(num_words)[rare_from:]
             if word in graph.word_table]  # fmt: skip
     in_graph = set(np.unique(graph.words).tolist())
     said = {word for words in test_set.references for word in words}
@@ -117,6 +121,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--beam", type=float, default=14.0)
     parser.add_argument("--boosts", default="2,4", help="separated by commas")
     parser.add_argument("--levels", default="word,token")
+    parser.add_argument("--rare-from", type=int, default=2000, help="rank of the first rare word")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=default_cache(), help="graphs are kept here")
     parser.add_argument("--words", type=int, default=GraphSize.num_words)
@@ -135,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     utterances = [torch.from_numpy(rows) for rows in test_set.log_probs]
     lg = graph.load("LG")
     engine = NativeEngine(lg, NativeSearchOptions(search_beam=args.beam, max_active=2000))
-    words = rare_words(lg, test_set, args.words, 0)
+    words = rare_words(lg, test_set, args.words, args.rare_from)
     # what only the first list of phrases takes: the kernels, and what the arcs of the graph say
     for level in args.levels:
         engine.start(compile_context([Phrase(lg.word_table.symbol(words[0]))], lg, level))

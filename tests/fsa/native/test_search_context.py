@@ -210,14 +210,14 @@ def test_beams_against_a_plain_search_of_the_composition(
 
 
 @pytest.mark.parametrize("with_phrases", [False, True])
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(number=NUMBERS)
 def test_states_of_many_arcs_against_a_plain_search(number: int, with_phrases: bool) -> None:
     """Where tokens are listed by their scores before their arcs are looked up."""
     rng, _, context, _ = random_case(number, "word")
     if not with_phrases:
         context = compile_context([], WORD_GRAPH)
-    graph = replace(random_graph(rng, "LG", 2, 700), token_table=PIECES)
+    graph = replace(random_graph(rng, "LG", 2, 400), token_table=PIECES)
     log_probs = random_log_probs(rng, 8, len(PIECES), rng.choice([2.0, 8.0])).clamp(min=-9)
     options = NativeSearchOptions(
         search_beam=rng.choice([0.7, 2.1, 5.3]), output_beam=1.1, min_active=0, max_active=1000
