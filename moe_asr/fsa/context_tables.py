@@ -1,5 +1,6 @@
 """Tables of what units do in an automaton over letters, and what the arcs of a graph or lattice spell."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -117,7 +118,10 @@ class _Columns:
         states, gain = self._read[-1]
         rounded = gain.astype(np.float32) + np.float32(0.0)  # -0 is 0
         # nothing and what is in no phrase are never taken for one another
-        key = bytes([letters == ()]) + states.tobytes() + rounded.tobytes()
+        digest = hashlib.blake2b(bytes([letters == ()]), digest_size=16)
+        digest.update(states.tobytes())
+        digest.update(rounded.tobytes())
+        key = digest.digest()
         if key not in self._numbers:
             self._numbers[key] = len(self._next)
             self._next.append(states)

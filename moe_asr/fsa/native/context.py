@@ -114,7 +114,7 @@ def search_context(context: ContextGraph, symbols: GraphSymbols) -> SearchContex
         source=context,
         symbol=symbols.of_arc,
         class_of=tables.class_of.astype(np.uint32),
-        following=np.ascontiguousarray(tables.next, np.uint32),
+        following=np.ascontiguousarray(tables.next).view(np.uint32),  # none is negative
         gain=np.ascontiguousarray(tables.gain),
         most_gain=tables.gain.max(axis=1),
         can_gain=can_gain,
