@@ -63,8 +63,11 @@ def graph_symbols(graph: SearchGraph, level: str) -> GraphSymbols:
 class SearchContext:
     """K context states for the arcs of a search graph, in C classes.
 
+    It does not refer to the `ContextGraph` that it was made of: engines keep it for as long as that lives.
+
     Attributes:
-        source: what it was made of.
+        start: the state before the first frame.
+        end_gain: (K,) float32, what the end of the utterance brings.
         symbol: (A,) uint32, of each arc.
         class_of: (symbols,) uint32.
         following: (K, C) uint32.
@@ -74,7 +77,8 @@ class SearchContext:
         final_symbol: (F,) uint32, of each final arc.
     """
 
-    source: ContextGraph
+    start: int
+    end_gain: np.ndarray
     symbol: np.ndarray
     class_of: np.ndarray
     following: np.ndarray
@@ -100,7 +104,7 @@ class SearchContext:
             column = self.class_of[self.final_symbol[finals]]
             gain = self.gain[states, column]
             states = self.following[states, column]
-        return gain + self.source.end_gain[states]
+        return gain + self.end_gain[states]
 
 
 def search_context(context: ContextGraph, symbols: GraphSymbols) -> SearchContext:
@@ -111,7 +115,8 @@ def search_context(context: ContextGraph, symbols: GraphSymbols) -> SearchContex
     else:  # almost every state has tokens of some phrase
         can_gain = np.ones(symbols.graph.num_states, np.uint8)
     return SearchContext(
-        source=context,
+        start=context.start,
+        end_gain=context.end_gain,
         symbol=symbols.of_arc,
         class_of=tables.class_of.astype(np.uint32),
         following=np.ascontiguousarray(tables.next).view(np.uint32),  # none is negative

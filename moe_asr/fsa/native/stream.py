@@ -46,7 +46,7 @@ class NativeStream:
         self.context = context
         start = graph.start
         if context is not None:
-            first = context.source.start
+            first = context.start
             start = (*start[:3], start[3] + float(context.most_gain[first]), start[4])
         self.store = Store(start, None if context is None else first)
         self.beam = np.array([search_beam], np.float64)

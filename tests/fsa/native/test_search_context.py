@@ -1,6 +1,8 @@
 """The native search with contextual phrases: against composition, enumeration, and a plain search."""
 
+import gc
 import random
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -316,6 +318,21 @@ def test_an_empty_list_of_phrases_is_none_and_compiles_nothing(
     assert fields(run(graph, log_probs, WIDE, nothing, True)) == expected
     with pytest.raises(AssertionError, match="compiled"):
         NativeEngine(graph).start(context)
+
+
+def test_an_engine_forgets_phrases_that_nobody_has() -> None:
+    _, graph, context, log_probs = random_case(3, "word", longest=8)
+    engine = NativeEngine(graph, WIDE)
+    streams = [engine.start(context), engine.start(context)]
+    assert streams[0].context is streams[1].context  # prepared once
+    prepared, known = weakref.ref(streams[0].context), weakref.ref(context)
+    del context
+    gc.collect()
+    assert known() is None and prepared() is not None
+    engine.advance(streams, [log_probs, log_probs])
+    del streams
+    gc.collect()
+    assert prepared() is None
 
 
 def test_the_bits_do_not_depend_on_memory_given(monkeypatch: pytest.MonkeyPatch) -> None:
