@@ -64,6 +64,7 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
     Returns:
         - the sum of the distances of all paths that are followed, each times its probability;
         - the probability of all that are followed, to the end;
+        - the least and the greatest that this sum can be over the other paths;
         - numbers (N, 5) int64, values (N, 2), rows (int16, ragged), (S,) first columns, and the table by which
           columns are found: see `find_column`.
     """
@@ -77,7 +78,7 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
     first[0] = 0
     new = np.empty(length + 1, np.int32)
     masses = np.empty(256)
-    risk = followed = 0.0
+    risk = followed = low_rest = high_rest = 0.0
     for state in range(num_states - 1):
         count, column = 0, first[state]
         while column >= 0:
@@ -97,6 +98,13 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
                 numbers[column, BEGIN],
             )
             if mass < threshold and column > 0:
+                nearest, farthest = np.int32(_ABSENT), np.int32(_ABSENT)
+                for row in range(low, low + size):
+                    here = np.int32(rows[begin + row - low])
+                    nearest = min(nearest, here + bounds[0, state, row])
+                    farthest = min(farthest, here + bounds[1, state, row])
+                low_rest += base + mass * nearest
+                high_rest += base + mass * farthest
                 values[column, MASS] = 0.0
                 column = numbers[column, NEXT]
                 continue
@@ -132,7 +140,17 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
                 values[found, MASS] += share * mass
                 values[found, BASE] += share * (base + mass * shift)
             column = numbers[column, NEXT]
-    return risk, followed, numbers[:num_columns], values[:num_columns], rows, first, table
+    return (
+        risk,
+        followed,
+        low_rest,
+        high_rest,
+        numbers[:num_columns].copy(),
+        values[:num_columns].copy(),
+        rows,
+        first,
+        table,
+    )
 
 
 @njit(cache=True, nogil=True)

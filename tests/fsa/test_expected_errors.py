@@ -116,9 +116,10 @@ def test_risk_and_alignments_against_all_paths(seed: int, unit: str, scales: Sca
     sequences = shares(lattice, unit, scales)
     words = random_words(rng, sequences)
     errors = ExpectedErrors(label_distribution(lattice, unit, *scales))
-    risk, covered = errors.risk(words)
-    assert risk == pytest.approx(expected_risk(words, sequences), abs=1e-9)
-    assert covered == pytest.approx(1.0)
+    risk = errors.risk(words)
+    expected = pytest.approx(expected_risk(words, sequences), abs=1e-9)
+    assert risk.errors == risk.lowest == risk.highest == expected
+    assert risk.covered == pytest.approx(1.0)
     found = errors.align(words)
     assert found.risk == risk
     column = {int(label): i for i, label in enumerate(found.labels)}
