@@ -38,8 +38,9 @@ class Calibration:
     Attributes:
         words, correct: how many words there are, and how many of them are correct.
         mean_confidence: None without words.
-        expected_calibration_error: the mean over all words of how far the share of correct ones of a bin is
-            from the mean confidence in it (Guo et al., 2017, *On calibration of modern neural networks*), 0..1.
+        expected_calibration_error: the mean over all words of how far the share of correct ones of a
+            bin is from the mean confidence in it (Guo et al., 2017, *On calibration of modern neural
+            networks*), 0..1.
         normalised_cross_entropy: NIST's (Siu, Gish and Richardson, 1997, *Improved estimation, evaluation and
             applications of confidence measures for speech recognition*): the share of the entropy of "this
             word is correct" that confidences take away, where without them only the share of correct words is

@@ -88,7 +88,16 @@ def calibration_figure(curves: Mapping[str, Calibration]) -> Any:
         error, gain = calibration.expected_calibration_error, calibration.normalised_cross_entropy
         label = f"{name}: ECE {_number(error)}, NCE {_number(gain)}"
         above.errorbar(
-            x, y, spread, fmt="o-", color=color, label=label, capsize=3, linewidth=1.2, markersize=5
+            x,
+            y,
+            spread,
+            fmt="o-",
+            color=color,
+            label=label,
+            capsize=3,
+            linewidth=1.2,
+            markersize=5,
+            clip_on=False,
         )
         centers = np.array([0.5 * (b.low + b.high) for b in calibration.bins])
         shift = (number - 0.5 * (len(curves) - 1)) * width
@@ -96,7 +105,7 @@ def calibration_figure(curves: Mapping[str, Calibration]) -> Any:
     above.set_xlim(0.0, 1.0)
     above.set_ylim(0.0, 1.03)
     above.set_ylabel("share of correct words")
-    above.legend(frameon=False, loc="upper left", fontsize=9)
+    above.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.02), fontsize=9)
     below.set_xlabel("confidence")
     below.set_ylabel("words")
     if any(c.words for c in curves.values()):

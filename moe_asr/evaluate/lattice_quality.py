@@ -18,6 +18,7 @@ from moe_asr.fsa.nbest import nbest_sequences
 from moe_asr.fsa.oracle import lattice_oracle, nbest_oracle
 from moe_asr.text.symbol_table import SymbolTable
 
+
 def counts_to(most: int) -> tuple[int, ...]:
     """1, 2, 5, 10, 20, 50 and so on, below ``most``, and this."""
     if most < 1:
@@ -157,8 +158,8 @@ class WordIds:
         return tuple(self._id(word) for word in text.split())
 
     def _id(self, word: str) -> int:
-        known = self._table.get(word, 0)
-        if known > 0:
+        known = self._table.get(word)
+        if known is not None and known > 0:
             return known
         return self._others.setdefault(word, len(self._table) + len(self._others))
 
@@ -223,7 +224,9 @@ class QualitySummary:
         length = sum(len(u.reference) for u in found)
 
         def counted(rows: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
-            substitutions, deletions, insertions = (sum(column) for column in zip(*rows, strict=True))
+            substitutions, deletions, insertions = (
+                sum(column) for column in zip(*rows, strict=True)
+            )
             errors = substitutions + deletions + insertions
             return {
                 "wer": _rate(errors, length),

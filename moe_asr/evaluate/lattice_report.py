@@ -182,9 +182,7 @@ def format_summary(report: Mapping[str, Any]) -> str:
         return f"{title:<16}{_number(found['wer']):>8}{found['errors']:>9,}{counts}"
 
     lines.append(row("one best", report["one_best"]))
-    lines += [
-        row(f"best of {n}", found) for n, found in report["nbest_oracle"].items() if n != "1"
-    ]
+    lines += [row(f"best of {n}", found) for n, found in report["nbest_oracle"].items() if n != "1"]
     lines.append(row("lattice oracle", report["lattice_oracle"]))
     reference, count = report["reference"], report["utterances"]
     most = list(report["nbest_oracle"])[-1]
@@ -219,7 +217,7 @@ def _calibration_lines(report: Mapping[str, Any]) -> list[str]:
     fitted = report.get("confidence_fitted_on_this_set")
     if fitted is not None:
         rows.append((f"{fitted['scale']:.3g}", fitted, "  (fitted on this set: optimistic)"))
-        if not LEAST_SCALE < fitted["scale"] < GREATEST_SCALE:
+        if not 1.01 * LEAST_SCALE < fitted["scale"] < 0.99 * GREATEST_SCALE:
             rows[-1] = (*rows[-1][:2], rows[-1][2] + "; an end of the range that was searched")
     words, correct = rows[0][1]["words"], rows[0][1]["correct"]
     lines = [

@@ -2,15 +2,15 @@
 
 For one path it is Levenshtein's recursion: a column of distances, to the beginnings of the hypothesis, is
 carried over the path's words. Over a lattice, paths are followed from state to state with their columns, and
-paths into a state with columns that differ by a constant are one from there on: their probabilities are added,
-and the means of their distances. So time and memory grow with the number of distinct columns, which are few,
-as what the columns say about words long past can no longer matter: a row from which every way to the end is
-worse than every way from another row is forgotten. Bounds for all ways to the end are found first, by the
-recursion from the end in the semirings of least and of greatest distances.
+paths into a state with columns that differ by a constant are one from there on: their probabilities are
+added, and the means of their distances. So time and memory grow with the number of distinct columns, which
+are few, as what the columns say about words long past can no longer matter: a row from which every way to the
+end is worse than every way from another row is forgotten. Bounds for all ways to the end are found first, by
+the recursion from the end in the semirings of least and of greatest distances.
 
-The recursion of Xu, Povey, Mangu and Zhu (2011, *Minimum Bayes risk decoding and system combination based on a
-recursion for edit distance*) keeps one column a state, of mean distances, and takes the least of means where
-this takes the mean of the least; its result is an upper bound of this one.
+The recursion of Xu, Povey, Mangu and Zhu (2011, *Minimum Bayes risk decoding and system combination based on
+a recursion for edit distance*) keeps one column a state, of mean distances, and takes the least of means
+where this takes the mean of the least; its result is an upper bound of this one.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class AlignedPaths:
 
     Attributes:
         words: (W,) int64 ids.
-        labels: (V,) int64, sorted, the ids that the columns of the following stand for; 0, none, is the first.
+        labels: (V,) int64, sorted, the ids that the columns of the following stand for; first 0, none.
         in_place: (W, V) float64; for each word the probability of each label in its place, that of none (the
             path lacks the word) first. Each row sums to 1.
         in_gap: (W + 1, V) float64; for each gap between words, and before and after, the probability that
@@ -130,7 +130,7 @@ class ExpectedErrors:
             )
         in_place, in_gap, frames = align_paths(
             graph.arc_splits, graph.dst, self._label, graph.probability, graph.frame, ids, bounds,
-            *columns, len(self.labels),
+            *columns,
         )  # fmt: skip
         weight = in_place[:, 1:].sum(1)
         frame = np.full(len(ids), np.nan)
@@ -163,7 +163,7 @@ class ExpectedErrors:
         return np.where((self.labels[place] == ids) & (ids > 0), place, -1)
 
     def _spread(self, words: Sequence[int], least_probability: float) -> tuple:
-        """The words as the kernels take them, bounds, the risk, and the columns."""
+        """The words as the kernels take them, bounds, the risk, and the last arguments of `align_paths`."""
         from moe_asr.fsa.expected_errors_kernels import rest_bounds, spread_columns
 
         graph, ids = self._graph, self._known(words)
@@ -172,6 +172,7 @@ class ExpectedErrors:
             graph.arc_splits, graph.dst, self._label, graph.probability, ids, bounds,
             self.max_columns, least_probability,
         )  # fmt: skip
+        columns.append(len(self.labels))
         errors = followed + 0.5 * (lowest + highest)
         risk = Risk(errors, followed + lowest, followed + highest, min(covered, 1.0))
         return ids, bounds, risk, columns

@@ -65,13 +65,13 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
         - the sum of the distances of all paths that are followed, each times its probability;
         - the probability of all that are followed, to the end;
         - the least and the greatest that this sum can be over the other paths;
-        - numbers (N, 5) int64, values (N, 2), rows (int16, ragged), (S,) first columns, and the table by which
-          columns are found: see `find_column`.
+        - numbers (N, 5) int64, values (N, 2), rows (int32, ragged), (S,) first columns, and the table by
+          which columns are found.
     """
     num_states, length = len(arc_splits) - 1, len(words)
     first = np.full(num_states, -1, np.int64)
     numbers, values = np.empty((256, 5), np.int64), np.zeros((256, 2))
-    rows, used = np.empty(1024 + length, np.int16), 1
+    rows, used = np.empty(1024 + length, np.int32), 1
     table = np.full(1024, -1, np.int64)
     numbers[0, STATE], numbers[0, LOW], numbers[0, ROWS], numbers[0, BEGIN] = 0, 0, 1, 0
     numbers[0, NEXT], rows[0], values[0, MASS], num_columns = -1, 0, 1.0, np.int64(1)
@@ -175,7 +175,7 @@ def align_paths(
     num_states, length = len(arc_splits) - 1, len(words)
     in_place, in_gap = np.zeros((length, num_labels)), np.zeros((length + 1, num_labels))
     frames = np.zeros(length)
-    # of each column the probability that the alignment is at a row: with nothing in the gap yet, with something
+    # of each column the probability that the alignment is at a row, with nothing in the gap yet or something
     at_row = np.zeros((len(numbers), length + 1, 2))
     old, new = np.empty(length + 1, np.int32), np.empty(length + 1, np.int32)
     end = np.zeros((length + 1, 2))
@@ -394,7 +394,7 @@ def _longer_vector(array):
 
 @_inner
 def _longer_rows(array):
-    longer = np.empty(2 * len(array), np.int16)
+    longer = np.empty(2 * len(array), np.int32)
     for i in range(len(array)):
         longer[i] = array[i]
     return longer

@@ -165,7 +165,8 @@ class _Sequences:
         """Scores (R,), splits (R + 1,) and arcs of the lattice, ragged."""
         from moe_asr.fsa.nbest_kernels import trace_paths
 
-        splits, arcs = trace_paths(*self.arguments, self.totals, self.label_splits, self.labels)
+        arguments = (*self.arguments, self.totals, self.label_splits, self.labels)
+        splits, arcs = trace_paths(*arguments)
         arcs = self.graph.arc[arcs]
         kept_before = np.concatenate([[0], np.cumsum(arcs >= 0)])
         return self.totals, kept_before[splits], arcs[arcs >= 0]
