@@ -10,7 +10,7 @@ import numpy as np
 
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.evaluate.calibration import Calibration, calibrate
-from moe_asr.fsa.confidence import word_confidences
+from moe_asr.fsa.confidence import confidences_and_coverage
 from moe_asr.fsa.label_arcs import UNITS
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.lattice_info import lattice_info
@@ -63,6 +63,7 @@ class LatticeQuality:
         reference: its ids.
         words: W ids, of the hypothesis whose words have confidences.
         correct, confidences: (W,) bool, by alignment with the reference, and float64.
+        covered: the probability of the paths that the confidences come from: 1, if not too many differ.
         best: substitutions, deletions and insertions of the best sequence.
         oracle: those of the path with the fewest errors.
         nbest_errors: the fewest errors of the n best sequences, for each of the counts.
@@ -76,6 +77,7 @@ class LatticeQuality:
     words: tuple[int, ...]
     correct: np.ndarray
     confidences: np.ndarray
+    covered: float
     best: tuple[int, int, int]
     oracle: tuple[int, int, int]
     nbest_errors: tuple[int, ...]
@@ -100,7 +102,7 @@ def measure_lattice(
 
     Raises:
         AssertionError: if an oracle is worse than what it chose from: an error of this code.
-        GraphError: as `lattice_oracle` and `word_confidences` do.
+        GraphError: as `lattice_oracle` and `confidences_and_coverage` do.
     """
     options = options or QualityOptions()
     unit, scales = options.unit, (options.acoustic_scale, options.graph_scale)
@@ -117,11 +119,13 @@ def measure_lattice(
     pairs = nbest_oracle([words], reference)[1].alignment
     correct = np.array([left == right for left, right in pairs if right is not None], np.bool_)
     assert len(correct) == len(words), (pairs, words)
+    confidences, covered = confidences_of(lattice, words, options)
     return LatticeQuality(
         reference,
         words,
         correct,
-        confidences_of(lattice, words, options),
+        confidences,
+        covered,
         (of_best.substitutions, of_best.deletions, of_best.insertions),
         (oracle.substitutions, oracle.deletions, oracle.insertions),
         counted,
@@ -132,11 +136,13 @@ def measure_lattice(
     )
 
 
-def confidences_of(lattice: Lattice, words: Sequence[int], options: QualityOptions) -> np.ndarray:
-    """(W,) float64: the confidences of words with the scales of ``options``."""
+def confidences_of(
+    lattice: Lattice, words: Sequence[int], options: QualityOptions
+) -> tuple[np.ndarray, float]:
+    """`confidences_and_coverage` of words with the scales of ``options``."""
     scale = options.confidence_scale
     scales = scale * options.acoustic_scale, scale * options.graph_scale
-    return word_confidences(lattice, words, options.unit, *scales)
+    return confidences_and_coverage(lattice, words, options.unit, *scales)
 
 
 def _distance(reference: Sequence[int], words: Sequence[int]) -> int:
@@ -263,6 +269,7 @@ class QualitySummary:
                 "median_rank": ranks[(len(ranks) - 1) // 2] if ranks else None,
                 "ranks": ranks,
             },
+            "least_covered": min((u.covered for u in found), default=1.0),
             "size": {
                 "frames": frames,
                 "empty": sum(info["best"] is None for info in infos),

@@ -81,7 +81,7 @@ def fit_confidence_scale(
     def at(scale: float) -> Calibration:
         options = dataclasses.replace(summary.options, confidence_scale=scale)
         rows = [
-            confidences_of(archive.read(name), utterance.words, options)
+            confidences_of(archive.read(name), utterance.words, options)[0]
             for name, utterance in tqdm(
                 summary.utterances.items(),
                 f"scale {scale:.3f}",
@@ -161,6 +161,7 @@ def _plain(measured: LatticeQuality) -> dict[str, Any]:
         "max_depth": info["max_depth"],
         "log10_paths": info["log10_paths"],
         "is_partial": info["is_partial"],
+        "covered": measured.covered,
     }
 
 
@@ -230,6 +231,11 @@ def _calibration_lines(report: Mapping[str, Any]) -> list[str]:
             f"{scale:>8}{_number(found['mean_confidence'], 3):>8}{_number(share, 3):>9}"
             f"{_number(found['expected_calibration_error'], 3):>8}"
             f"{_number(found['normalised_cross_entropy'], 3):>8}{remark}"
+        )
+    if report["least_covered"] < 0.999:
+        lines.append(
+            "confidences are of the most probable paths only, where too many differ: of one lattice of "
+            f"{100.0 * report['least_covered']:.1f} % of all, of the others of more"
         )
     return lines
 

@@ -21,7 +21,7 @@ import numpy as np
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.label_distribution import LabelDistribution
 
-MAX_COLUMNS = 1000  # of a state
+MAX_COLUMNS = 300  # of a state
 LEAST_PROBABILITY = 1e-15  # of a column
 _MAX_CELLS = 1 << 27
 

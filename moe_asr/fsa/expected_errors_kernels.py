@@ -222,7 +222,7 @@ def align_paths(
                         if word == 0:
                             at_row[column, start, kind] += share
                             continue
-                        row, open_gap = start, kind == WORD
+                        row = start
                         while True:
                             if row > 0 and (words[row - 1] == word or old[row - 1] + 1 == new[row]):
                                 in_place[row - 1, word] += share
@@ -230,12 +230,12 @@ def align_paths(
                                 at_row[column, row - 1, WORD] += share
                                 break
                             if row > 0 and new[row - 1] + 1 == new[row]:
+                                # no gap behind it: one word for another would be cheaper than both
                                 row -= 1
                                 in_place[row, 0] += share
-                                open_gap = True
                                 continue
                             assert old[row] + 1 == new[row]
-                            if open_gap:
+                            if kind == WORD:
                                 in_gap[row, word] += share
                             at_row[column, row, GAP] += share
                             break

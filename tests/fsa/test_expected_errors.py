@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_asr.fsa.expected_errors import ExpectedErrors
+from moe_asr.fsa.label_arcs import label_arcs
 from moe_asr.fsa.label_distribution import label_distribution
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.mbr import minimum_bayes_risk
@@ -90,6 +91,7 @@ def test_the_distribution_is_that_of_all_paths(seed: int, unit: str, scales: Sca
     lattice = some_lattice(random.Random(seed))
     sequences = shares(lattice, unit, scales)
     graph = label_distribution(lattice, unit, *scales)
+    assert graph.num_arcs <= len(label_arcs(lattice, unit).dst)
     reached: list[dict[Words, float]] = [defaultdict(float) for _ in range(graph.num_states)]
     reached[0][()] = 1.0
     for state in range(graph.num_states - 1):
@@ -223,6 +225,7 @@ def test_many_columns() -> None:
     errors = ExpectedErrors(distribution, 10_000)
     assert len(errors._spread(words, 0.0)[3][0]) > 600
     exact = errors.risk(words)
+    assert distribution.num_arcs == 3 * 16
     assert exact.errors == pytest.approx(expected)
     few, more = (ExpectedErrors(distribution, most).risk(words) for most in (20, 80))
     assert few.lowest < more.lowest < expected < more.highest < few.highest
