@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa import expected_errors
+from moe_asr.fsa.confidence import word_confidences
 from moe_asr.fsa.expected_errors import ExpectedErrors
 from moe_asr.fsa.label_arcs import label_arcs
 from moe_asr.fsa.label_distribution import label_distribution
