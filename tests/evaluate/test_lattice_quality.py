@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import kaldialign
@@ -216,3 +217,15 @@ def test_what_does_not_fit_together(
     assert main([*command, "--ref", str(reference)]) == 2
     assert "ref.txt:2: utterance 'utt0' comes twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_document_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option and file that it has is one of the command's, and no option is left out."""
+    text = (Path(__file__).parents[2] / "docs" / "lattice_evaluation.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["score-lattices", "--help"])
+    help_text = capsys.readouterr().out
+    named, there = (set(re.findall(r"--[a-z][a-z-]+", t)) for t in (text, help_text))
+    assert named | {"--help"} == there
+    written = {"lattices.json", "confidences.txt", "nbest_oracle.png", "calibration.png"}
+    assert written <= set(re.findall(r"`([a-z_]+\.(?:json|txt|png))`", text))
