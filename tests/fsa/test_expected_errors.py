@@ -315,3 +315,30 @@ def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
         ExpectedErrors(distribution).risk([1] * 5)
     with pytest.raises(GraphError, match="aligning 4 words needs .* cells, more than 40"):
         ExpectedErrors(distribution).align([1] * 4)
+
+
+def test_a_word_of_most_paths_is_put_in() -> None:
+    """The best path lacks it; two others together are more probable, by little. And the other way round."""
+    for short, long in (((1,), (1, 2)), ((2,), (1, 2)), ((1, 3), (1, 2, 3)), ((1, 2), (1,))):
+        arcs = [LatticeArc(0, 1, 1, True, 0.0, 0.0, short)]
+        arcs += [LatticeArc(0, 1, token, True, math.log(0.6), 0.0, long) for token in (2, 3)]
+        arcs.append(LatticeArc(1, 2, -1, False, 0.0, 0.0, ()))
+        lattice = lattice_of(arcs, [0, 1, 1], 1)
+        found = minimum_bayes_risk(lattice, 1)
+        assert found is not None and found.words == long and found.rank is None
+        assert found.risk == pytest.approx(1 / 2.2) and found.posterior == pytest.approx(1.2 / 2.2)
+        assert found.best_path_risk == pytest.approx(1.2 / 2.2) and found.is_proven
+
+
+def test_states_stay_where_arcs_would_become_more() -> None:
+    """State 4 is between 3 arcs without words and 3 with: 6 arcs, without it they would be 9."""
+    arcs = [LatticeArc(0, i, i, True, -1.0 * i, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs += [LatticeArc(i, 4, 0, False, 0.0, 0.0, ()) for i in (1, 2, 3)]
+    arcs += [LatticeArc(i, 5, 0, False, -1.0, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs += [LatticeArc(4, 5 + i, i, True, -0.5 * i, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs.append(LatticeArc(5, 9, 0, False, 0.0, 0.0, ()))
+    arcs += [LatticeArc(5 + i, 9, i, False, 0.0, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs.append(LatticeArc(9, 10, -1, False, 0.0, 0.0, ()))
+    arcs.sort(key=lambda arc: arc.src)
+    graph = label_distribution(lattice_of(arcs, [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4], 4))
+    assert (graph.num_states, graph.num_arcs) == (9, 15)  # states 5 and 9 are left out
