@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score-times": ("moe_asr.cli.score_times", "errors of word times against known ones"),
     "graph": ("moe_asr.cli.graph", "look at graphs: figures, pictures, paths; convert them"),
     "lattice": ("moe_asr.cli.lattice", "look at lattices: figures, pictures; Kaldi's text"),
+    "score-lattices": (
+        "moe_asr.cli.score_lattices",
+        "oracles, sizes and confidences of lattices against references",
+    ),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),
 }
 

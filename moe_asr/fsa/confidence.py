@@ -17,7 +17,7 @@ def word_confidences(
     graph_scale: float = 1.0,
     max_columns: int = MAX_COLUMNS,
 ) -> np.ndarray:
-    """The probability of each word: that a path of the lattice has it in its place.
+    """The probability of each word of a hypothesis: that a path of the lattice has it in its place.
 
     Every path is aligned with the words with the fewest errors (`ExpectedErrors.align` says which alignment
     of several), and has a word in its place if it is aligned with the same one. These are the statistics of
@@ -41,7 +41,25 @@ def word_confidences(
         ConfigError: on another value of an option.
         GraphError: as `ExpectedErrors.align`.
     """
+    scales = acoustic_scale, graph_scale
+    return confidences_and_coverage(lattice, words, unit, *scales, max_columns)[0]
+
+
+def confidences_and_coverage(
+    lattice: Lattice,
+    words: Sequence[int],
+    unit: str = "word",
+    acoustic_scale: float = 1.0,
+    graph_scale: float = 1.0,
+    max_columns: int = MAX_COLUMNS,
+) -> tuple[np.ndarray, float]:
+    """`word_confidences`, and the probability of the paths that they come from.
+
+    It is 1 but for rounding, unless the bound on columns was reached: then confidences are given that the
+    path is one of those that were followed. Without a path it is 1.
+    """
     distribution = label_distribution(lattice, unit, acoustic_scale, graph_scale)
     if distribution.num_states == 0:
-        return np.zeros(len(words))
-    return ExpectedErrors(distribution, max_columns).align(words).confidences
+        return np.zeros(len(words)), 1.0
+    paths = ExpectedErrors(distribution, max_columns).align(words)
+    return paths.confidences, paths.risk.covered

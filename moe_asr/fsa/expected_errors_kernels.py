@@ -64,20 +64,21 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
     Returns:
         - the sum of the distances of all paths that are followed, each times its probability;
         - the probability of all that are followed, to the end;
-        - numbers (N, 5) int64, values (N, 2), rows (int16, ragged), (S,) first columns, and the table by which
-          columns are found: see `find_column`.
+        - the least and the greatest that this sum can be over the other paths;
+        - numbers (N, 5) int64, values (N, 2), rows (int32, ragged), (S,) first columns, and the table by
+          which columns are found.
     """
     num_states, length = len(arc_splits) - 1, len(words)
     first = np.full(num_states, -1, np.int64)
     numbers, values = np.empty((256, 5), np.int64), np.zeros((256, 2))
-    rows, used = np.empty(1024 + length, np.int16), 1
+    rows, used = np.empty(1024 + length, np.int32), 1
     table = np.full(1024, -1, np.int64)
     numbers[0, STATE], numbers[0, LOW], numbers[0, ROWS], numbers[0, BEGIN] = 0, 0, 1, 0
     numbers[0, NEXT], rows[0], values[0, MASS], num_columns = -1, 0, 1.0, np.int64(1)
     first[0] = 0
     new = np.empty(length + 1, np.int32)
     masses = np.empty(256)
-    risk = followed = 0.0
+    risk = followed = low_rest = high_rest = 0.0
     for state in range(num_states - 1):
         count, column = 0, first[state]
         while column >= 0:
@@ -97,6 +98,13 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
                 numbers[column, BEGIN],
             )
             if mass < threshold and column > 0:
+                nearest, farthest = np.int32(_ABSENT), np.int32(_ABSENT)
+                for row in range(low, low + size):
+                    here = np.int32(rows[begin + row - low])
+                    nearest = min(nearest, here + bounds[0, state, row])
+                    farthest = min(farthest, here + bounds[1, state, row])
+                low_rest += base + mass * nearest
+                high_rest += base + mass * farthest
                 values[column, MASS] = 0.0
                 column = numbers[column, NEXT]
                 continue
@@ -132,7 +140,17 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
                 values[found, MASS] += share * mass
                 values[found, BASE] += share * (base + mass * shift)
             column = numbers[column, NEXT]
-    return risk, followed, numbers[:num_columns], values[:num_columns], rows, first, table
+    return (
+        risk,
+        followed,
+        low_rest,
+        high_rest,
+        numbers[:num_columns].copy(),
+        values[:num_columns].copy(),
+        rows,
+        first,
+        table,
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -157,7 +175,7 @@ def align_paths(
     num_states, length = len(arc_splits) - 1, len(words)
     in_place, in_gap = np.zeros((length, num_labels)), np.zeros((length + 1, num_labels))
     frames = np.zeros(length)
-    # of each column the probability that the alignment is at a row: with nothing in the gap yet, with something
+    # of each column the probability that the alignment is at a row, with nothing in the gap yet or something
     at_row = np.zeros((len(numbers), length + 1, 2))
     old, new = np.empty(length + 1, np.int32), np.empty(length + 1, np.int32)
     end = np.zeros((length + 1, 2))
@@ -204,7 +222,7 @@ def align_paths(
                         if word == 0:
                             at_row[column, start, kind] += share
                             continue
-                        row, open_gap = start, kind == WORD
+                        row = start
                         while True:
                             if row > 0 and (words[row - 1] == word or old[row - 1] + 1 == new[row]):
                                 in_place[row - 1, word] += share
@@ -212,12 +230,12 @@ def align_paths(
                                 at_row[column, row - 1, WORD] += share
                                 break
                             if row > 0 and new[row - 1] + 1 == new[row]:
+                                # no gap behind it: one word for another would be cheaper than both
                                 row -= 1
                                 in_place[row, 0] += share
-                                open_gap = True
                                 continue
                             assert old[row] + 1 == new[row]
-                            if open_gap:
+                            if kind == WORD:
                                 in_gap[row, word] += share
                             at_row[column, row, GAP] += share
                             break
@@ -376,7 +394,7 @@ def _longer_vector(array):
 
 @_inner
 def _longer_rows(array):
-    longer = np.empty(2 * len(array), np.int16)
+    longer = np.empty(2 * len(array), np.int32)
     for i in range(len(array)):
         longer[i] = array[i]
     return longer

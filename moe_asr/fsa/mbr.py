@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import kaldialign
 import numpy as np
 
-from moe_asr.fsa.expected_errors import MAX_COLUMNS, AlignedPaths, ExpectedErrors
+from moe_asr.fsa.expected_errors import MAX_COLUMNS, AlignedPaths, ExpectedErrors, Risk
 from moe_asr.fsa.label_distribution import label_distribution
 from moe_asr.fsa.lattice import Lattice
-from moe_asr.fsa.nbest import nbest
+from moe_asr.fsa.nbest import nbest_sequences
 
 _TOLERANCE = 1e-9  # what is better by less is not better
+_PROBABLE = (1e-2, 1e-3, 1e-4)  # of paths that are followed where bounds may do
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class MbrResult:
     Attributes:
         words: ids.
         risk: the expected number of errors: the mean edit distance to the paths.
+        risk_error: how far the true one may be from it: 0 but for rounding, unless the bound on columns was
+            reached (see `ExpectedErrors`).
         posterior: the probability of the paths with exactly these words.
         word_confidences: (W,) float64 in 0..1, see `moe_asr.fsa.confidence`.
         word_frames: (W,) int64, never falling; the mean frame of the labels that paths have in the place of
@@ -35,20 +38,18 @@ class MbrResult:
         rank: in the n-best, from 0; None if it is not in it and the iteration found it.
         best_path_risk: that of the first of the n-best.
         num_evaluated: hypotheses whose risk was computed; bounds or the iteration took care of the others.
-        covered: the probability of the paths that the risk is computed from; 1 but for rounding, unless the
-            bound on columns was reached (see `ExpectedErrors`).
         is_proven: no sequence of words whatever has a lower risk, as this one has a posterior of 1/2 or more.
     """
 
     words: tuple[int, ...]
     risk: float
+    risk_error: float
     posterior: float
     word_confidences: np.ndarray
     word_frames: np.ndarray
     rank: int | None
     best_path_risk: float
     num_evaluated: int
-    covered: float
     is_proven: bool
 
 
@@ -80,16 +81,13 @@ def minimum_bayes_risk(
         ConfigError: on another value of an option.
         GraphError: as `ExpectedErrors` does.
     """
-    hypotheses = [
-        path.words if unit == "word" else path.tokens
-        for path in nbest(lattice, n, unit, acoustic_scale, graph_scale)
-    ]
+    hypotheses = nbest_sequences(lattice, n, unit, acoustic_scale, graph_scale)
     if not hypotheses:
         return None
     distribution = label_distribution(lattice, unit, acoustic_scale, graph_scale)
     search = _Search(ExpectedErrors(distribution, max_columns), iterate)
     search.take(hypotheses[0])
-    first_risk = search.risks[hypotheses[0]]
+    first_risk = search.risks[hypotheses[0]].errors
     for words in hypotheses[1:]:
         if search.is_proven:
             break
@@ -97,14 +95,14 @@ def minimum_bayes_risk(
     best = search.best
     return MbrResult(
         tuple(best.words.tolist()),
-        best.risk,
+        best.risk.errors,
+        0.5 * (best.risk.highest - best.risk.lowest),
         search.posterior,
         best.confidences,
         _word_frames(best.frame, int(lattice.frame[0])),
         next((rank for rank, words in enumerate(hypotheses) if words == search.words), None),
         first_risk,
         len(search.risks),
-        best.covered,
         search.is_proven,
     )
 
@@ -118,43 +116,45 @@ class _Search:
 
     def __init__(self, errors: ExpectedErrors, iterate: bool) -> None:
         self.errors, self.iterate = errors, iterate
-        self.risks: dict[tuple[int, ...], float] = {}
+        self.risks: dict[tuple[int, ...], Risk] = {}
 
     @property
     def is_proven(self) -> bool:
         """The edit distance is a metric: what has half of the probability is its median."""
-        return self.posterior >= 0.5 and self.best.covered > 1.0 - 1e-9
+        return self.posterior >= 0.5
 
     def take(self, words: tuple[int, ...]) -> None:
         """Makes this the best, and goes on from it by the iteration."""
         found = self.errors.align(words)
+        self.risks[words] = found.risk
         while True:
             self.best, self.words = found, words
-            self.risks[words] = found.risk
             self.posterior = self.errors.posterior(words)
-            if not self.iterate or self.is_proven:
-                return
-            words = improved_words(found)
-            if words in self.risks:
+            words = improved_words(found) if self.iterate else words
+            if self.is_proven or words in self.risks:
                 return
             found = self.errors.align(words)
             self.risks[words] = found.risk
-            if found.risk >= self.best.risk - _TOLERANCE:
+            if found.risk.errors >= self.best.risk.errors - _TOLERANCE:
                 return
 
     def consider(self, words: tuple[int, ...]) -> None:
         """Takes it if its risk is lower; computes that only if it may be."""
-        if words in self.risks:
+        if words in self.risks or self._is_worse(words):
             return
-        # risks differ by at most the distance of the hypotheses, and add up to no less
-        if self.best.covered > 1.0 - 1e-9 and any(
-            abs(_distance(words, other) - risk) >= self.best.risk
-            for other, risk in self.risks.items()
-        ):
-            return
-        self.risks[words] = self.errors.risk(words)[0]
-        if self.risks[words] < self.best.risk - _TOLERANCE:
+        self.risks[words] = self.errors.risk(words)
+        if self.risks[words].errors < self.best.risk.errors - _TOLERANCE:
             self.take(words)
+
+    def _is_worse(self, words: tuple[int, ...]) -> bool:
+        """Whether bounds tell that the risk is no lower."""
+        most = self.best.risk.errors
+        for other, risk in self.risks.items():
+            # of two hypotheses, risks differ by at most their distance, and add up to no less
+            far = _distance(words, other)
+            if far - risk.highest >= most or risk.lowest - far >= most:
+                return True
+        return any(self.errors.risk(words, share).lowest >= most for share in _PROBABLE)
 
 
 def _distance(one: Sequence[int], other: Sequence[int]) -> int:

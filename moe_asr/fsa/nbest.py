@@ -95,18 +95,30 @@ def nbest(
     Raises:
         ConfigError: on another value of an option.
     """
-    if not n >= 1:
-        raise ConfigError(f"n must be at least 1, found {n}")
-    scores_of_arcs, exponent = integer_scores(lattice, acoustic_scale, graph_scale)
-    graph = label_arcs(lattice, unit)
-    if lattice.is_empty:
+    found = _search(lattice, n, unit, acoustic_scale, graph_scale)
+    if found is None:
         return []
-    totals, splits, arcs = _search(graph, scores_of_arcs, int(min(n, 1 << 60)))
-    scores = np.ldexp(totals.astype(np.float64), -exponent).tolist()
+    totals, splits, arcs = found.paths()
+    scores = np.ldexp(totals.astype(np.float64), -found.exponent).tolist()
     return [
         _path(lattice, arcs[splits[i] : splits[i + 1]].copy(), score)
         for i, score in enumerate(scores)
     ]
+
+
+def nbest_sequences(
+    lattice: Lattice,
+    n: int,
+    unit: str = "word",
+    acoustic_scale: float = 1.0,
+    graph_scale: float = 1.0,
+) -> list[tuple[int, ...]]:
+    """The sequences of `nbest` alone, in a fraction of its time: ids of words, or of tokens."""
+    found = _search(lattice, n, unit, acoustic_scale, graph_scale)
+    if found is None:
+        return []
+    splits, labels = found.label_splits.tolist(), found.known[found.labels].tolist()
+    return [tuple(labels[a:b]) for a, b in zip(splits[:-1], splits[1:], strict=True)]
 
 
 def integer_scores(
@@ -137,24 +149,50 @@ def integer_scores(
     return np.rint(np.ldexp(score, exponent)).astype(np.int64), exponent
 
 
-def _search(
-    graph: LabelArcs, scores: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores (R,), splits (R + 1,) and arcs of the lattice, ragged."""
-    from moe_asr.fsa.nbest_kernels import NONE, best_sequences, best_to_end, trace_paths
+@dataclass(frozen=True, eq=False)
+class _Sequences:
+    """The n best label sequences: ``label_splits``, ``labels`` ragged; ``known`` are the labels' ids."""
 
+    graph: LabelArcs
+    arguments: tuple[np.ndarray, ...]  # of the kernels
+    exponent: int
+    known: np.ndarray
+    totals: np.ndarray
+    label_splits: np.ndarray
+    labels: np.ndarray
+
+    def paths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores (R,), splits (R + 1,) and arcs of the lattice, ragged."""
+        from moe_asr.fsa.nbest_kernels import trace_paths
+
+        arguments = (*self.arguments, self.totals, self.label_splits, self.labels)
+        splits, arcs = trace_paths(*arguments)
+        arcs = self.graph.arc[arcs]
+        kept_before = np.concatenate([[0], np.cumsum(arcs >= 0)])
+        return self.totals, kept_before[splits], arcs[arcs >= 0]
+
+
+def _search(
+    lattice: Lattice, n: int, unit: str, acoustic_scale: float, graph_scale: float
+) -> _Sequences | None:
+    """None if there is no path."""
+    from moe_asr.fsa.nbest_kernels import NONE, best_sequences, best_to_end
+
+    if not n >= 1:
+        raise ConfigError(f"n must be at least 1, found {n}")
+    scores, exponent = integer_scores(lattice, acoustic_scale, graph_scale)
+    graph = label_arcs(lattice, unit)
+    if lattice.is_empty:
+        return None
     score = np.where(graph.arc >= 0, scores[graph.arc], 0)
     known, label = np.unique(np.append(graph.label, 0), return_inverse=True)
     label = label[:-1].astype(np.int64)
     rest = best_to_end(graph.arc_splits, graph.dst, score)
     if rest[0] == NONE:
-        return np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64)
+        return None
     arguments = graph.arc_splits, graph.dst, label, score, rest
-    totals, label_splits, labels = best_sequences(*arguments, len(known) - 1, n)
-    splits, arcs = trace_paths(*arguments, totals, label_splits, labels)
-    arcs = graph.arc[arcs]
-    kept_before = np.concatenate([[0], np.cumsum(arcs >= 0)])
-    return totals, kept_before[splits], arcs[arcs >= 0]
+    found = best_sequences(*arguments, len(known) - 1, int(min(n, 1 << 60)))
+    return _Sequences(graph, arguments, exponent, known, *found)
 
 
 def _path(lattice: Lattice, arcs: np.ndarray, score: float) -> NBestPath:

@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa import expected_errors
+from moe_asr.fsa.confidence import word_confidences
 from moe_asr.fsa.expected_errors import ExpectedErrors
+from moe_asr.fsa.label_arcs import label_arcs
 from moe_asr.fsa.label_distribution import label_distribution
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.mbr import minimum_bayes_risk
-from tests.fsa.random_lattices import paths_of, random_lattice
+from tests.fsa.random_lattices import LatticeArc, lattice_of, paths_of, random_lattice
 
 SEEDS = st.integers(0, 2**32)
 Words = tuple[int, ...]
@@ -90,6 +94,7 @@ def test_the_distribution_is_that_of_all_paths(seed: int, unit: str, scales: Sca
     lattice = some_lattice(random.Random(seed))
     sequences = shares(lattice, unit, scales)
     graph = label_distribution(lattice, unit, *scales)
+    assert graph.num_arcs <= len(label_arcs(lattice, unit).dst)
     reached: list[dict[Words, float]] = [defaultdict(float) for _ in range(graph.num_states)]
     reached[0][()] = 1.0
     for state in range(graph.num_states - 1):
@@ -116,9 +121,10 @@ def test_risk_and_alignments_against_all_paths(seed: int, unit: str, scales: Sca
     sequences = shares(lattice, unit, scales)
     words = random_words(rng, sequences)
     errors = ExpectedErrors(label_distribution(lattice, unit, *scales))
-    risk, covered = errors.risk(words)
-    assert risk == pytest.approx(expected_risk(words, sequences), abs=1e-9)
-    assert covered == pytest.approx(1.0)
+    risk = errors.risk(words)
+    expected = pytest.approx(expected_risk(words, sequences), abs=1e-9)
+    assert risk.errors == risk.lowest == risk.highest == expected
+    assert risk.covered == pytest.approx(1.0)
     found = errors.align(words)
     assert found.risk == risk
     column = {int(label): i for i, label in enumerate(found.labels)}
@@ -168,3 +174,171 @@ def test_mbr_against_all_sequences(seed: int, unit: str, scales: Scales) -> None
                 for i in range(len(words) + 1) for w in (1, 2, 3) for cut in (0, 1)]  # fmt: skip
         near += [better.words[:i] + better.words[i + 1 :] for i in range(len(better.words))]
         assert min(expected_risk(words, sequences) for words in near) >= better.risk - 1e-9
+
+
+@settings(max_examples=100)
+@given(SEEDS, st.sampled_from([1, 2, 4]))
+def test_bounds_where_columns_are_left_out(seed: int, most: int) -> None:
+    """The risk is between them; with a wide lattice they are apart."""
+    rng = random.Random(seed)
+    lattice = random_lattice(rng, num_frames=6, width=4, wordless=0.3)
+    errors = ExpectedErrors(label_distribution(lattice), most)
+    exact = ExpectedErrors(label_distribution(lattice))
+    words = tuple(rng.choice([1, 2, 3]) for _ in range(rng.randint(0, 8)))
+    for risk in (errors.risk(words), exact.risk(words, 0.05)):
+        true = exact.risk(words).errors
+        assert risk.lowest - 1e-9 <= true <= risk.highest + 1e-9
+        assert risk.errors == pytest.approx(0.5 * (risk.lowest + risk.highest))
+        assert risk.covered < 1.0 - 1e-9 or risk.lowest == pytest.approx(risk.highest)
+    paths = errors.align(words)
+    np.testing.assert_allclose(paths.in_place.sum(1), 1.0)
+    np.testing.assert_allclose(paths.in_gap.sum(1), 1.0)
+
+
+def wide_lattice(num_words: int) -> Lattice:
+    """Any of two words, or none, in each of the places."""
+    arcs = [
+        LatticeArc(place, place + 1, token, token > 0, score, 0.0, words)
+        for place in range(num_words)
+        for token, score, words in ((1, -0.1, (1,)), (2, -0.9, (2,)), (0, -1.0, ()))
+    ]
+    arcs.append(LatticeArc(num_words, num_words + 1, -1, False, 0.0, 0.0, ()))
+    return lattice_of(arcs, [*range(num_words + 1), num_words], num_words)
+
+
+def test_many_columns() -> None:
+    """3 ** 16 paths, more columns than there is room for at first; against whole columns, none forgotten."""
+    scores = {1: math.exp(-0.01), 2: math.exp(-0.09), 0: math.exp(-0.1)}
+    words = (1, 2, 1, 1, 9, 1, 2, 2, 1, 1, 2, 1, 2, 2)
+    columns = {tuple(range(len(words) + 1)): 1.0}
+    for _ in range(16):
+        after: dict[Words, float] = defaultdict(float)
+        for column, share in columns.items():
+            for label, score in scores.items():
+                new = [column[0] + 1]
+                for row, word in enumerate(words):
+                    new.append(
+                        min(column[row] + (word != label), column[row + 1] + 1, new[row] + 1)
+                    )
+                key = tuple(new) if label else column
+                after[key] += share * score / sum(scores.values())
+        columns = after
+    expected = sum(column[-1] * share for column, share in columns.items())
+    distribution = label_distribution(wide_lattice(16), "word", 0.1)
+    errors = ExpectedErrors(distribution, 10_000)
+    assert len(errors._spread(words, 0.0)[3][0]) > 600
+    exact = errors.risk(words)
+    assert distribution.num_arcs == 3 * 16
+    assert exact.errors == pytest.approx(expected)
+    few, more = (ExpectedErrors(distribution, most).risk(words) for most in (20, 80))
+    assert few.lowest < more.lowest < expected < more.highest < few.highest
+    assert few.covered < more.covered < 0.99
+    assert errors.align(words).in_place.sum() == pytest.approx(len(words))
+
+
+def test_hypotheses_ruled_out_by_bounds_are_no_better() -> None:
+    """Few of them are evaluated, and the best of all is found."""
+    lattice = wide_lattice(7)
+    sequences = shares(lattice, "word", (0.2, 1.0))
+    least = min(expected_risk(words, sequences) for words in sequences)
+    found = minimum_bayes_risk(lattice, 10_000, "word", 0.2, iterate=False)
+    assert found is not None and found.risk == pytest.approx(least)
+    assert found.num_evaluated < 0.2 * len(sequences)
+    assert not found.is_proven and found.risk_error < 1e-9
+
+
+def test_the_iteration_finds_what_the_nbest_has_not() -> None:
+    """The best path is unlike all others, which agree on two words of three."""
+    arcs = []
+    for first, score, words in ((0, 1.0, (7, 8, 9)), (1, 0.9, (4, 2, 3)), (2, 0.9, (1, 5, 3)),
+                                (3, 0.9, (1, 2, 6))):  # fmt: skip
+        arcs.append(LatticeArc(0, 1 + first, 1, True, math.log(score), 0.0, words))
+    arcs += [LatticeArc(1 + i, 5, -1, False, 0.0, 0.0, ()) for i in range(4)]
+    lattice = lattice_of(arcs, [0, 1, 1, 1, 1, 1], 1)
+    found = minimum_bayes_risk(lattice, 4)
+    assert found is not None and found.words == (1, 2, 3) and found.rank is None
+    assert found.risk == pytest.approx((3 * 0.9 + 3.0) / 3.7)
+    np.testing.assert_allclose(found.word_confidences, [1.8 / 3.7] * 3)
+    alone = minimum_bayes_risk(lattice, 4, iterate=False)
+    assert (
+        alone is not None
+        and alone.rank == 1
+        and alone.best_path_risk == pytest.approx(3 * 2.7 / 3.7)
+    )
+    assert found.best_path_risk == alone.best_path_risk
+
+
+def test_frames_are_means_over_paths() -> None:
+    """A word at frame 0 or 2 with 0.2 and 0.8, the next at 4; and one that no path has."""
+    arcs = [
+        LatticeArc(0, 1, 1, True, math.log(0.2), 0.0, (1,)),
+        LatticeArc(0, 2, 0, False, math.log(0.8), 0.0, ()),
+        LatticeArc(1, 3, 0, False, 0.0, 0.0, ()),
+        LatticeArc(2, 3, 1, True, 0.0, 0.0, (1,)),
+        LatticeArc(3, 4, 2, True, 0.0, 0.0, (2,)),
+        LatticeArc(4, 5, -1, False, 0.0, 0.0, ()),
+    ]
+    lattice = lattice_of(arcs, [0, 1, 1, 3, 5, 5], 5)
+    paths = ExpectedErrors(label_distribution(lattice)).align((1, 2, 9))
+    np.testing.assert_allclose(paths.frame, [1.6, 4.0, np.nan])
+    np.testing.assert_allclose(paths.confidences, [1.0, 1.0, 0.0])
+    found = minimum_bayes_risk(lattice)
+    assert found is not None and found.word_frames.tolist() == [2, 4]
+    assert found.is_proven and found.posterior == pytest.approx(1.0) and found.rank == 0
+
+
+def test_without_paths_and_without_words() -> None:
+    assert minimum_bayes_risk(Lattice.empty(5)) is None
+    assert word_confidences(Lattice.empty(5), [1, 2]).tolist() == [0.0, 0.0]
+    with pytest.raises(GraphError, match="without a path"):
+        ExpectedErrors(label_distribution(Lattice.empty(5)))
+    silent = lattice_of([LatticeArc(0, 1, -1, False, 0.0, 0.0, ())], [0, 0], 0)
+    found = minimum_bayes_risk(silent)
+    assert found is not None and (found.words, found.risk, found.posterior) == ((), 0.0, 1.0)
+    assert word_confidences(silent, [3, 1]).tolist() == [0.0, 0.0]
+    assert word_confidences(silent, []).shape == (0,)
+
+
+def test_what_cannot_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    lattice = wide_lattice(3)
+    distribution = label_distribution(lattice)
+    for options, message in (
+        ({"n": 0}, "n must be at least 1"),
+        ({"unit": "char"}, "unit must be one of"),
+        ({"acoustic_scale": -1.0}, "acoustic_scale must be finite"),
+        ({"max_columns": 0}, "max_columns must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            minimum_bayes_risk(lattice, **options)
+    monkeypatch.setattr(expected_errors, "_MAX_CELLS", 40)
+    with pytest.raises(GraphError, match="4 states against 5 words need 48 cells"):
+        ExpectedErrors(distribution).risk([1] * 5)
+    with pytest.raises(GraphError, match="aligning 4 words needs .* cells, more than 40"):
+        ExpectedErrors(distribution).align([1] * 4)
+
+
+def test_a_word_of_most_paths_is_put_in() -> None:
+    """The best path lacks it; two others together are more probable, by little. And the other way round."""
+    for short, long in (((1,), (1, 2)), ((2,), (1, 2)), ((1, 3), (1, 2, 3)), ((1, 2), (1,))):
+        arcs = [LatticeArc(0, 1, 1, True, 0.0, 0.0, short)]
+        arcs += [LatticeArc(0, 1, token, True, math.log(0.6), 0.0, long) for token in (2, 3)]
+        arcs.append(LatticeArc(1, 2, -1, False, 0.0, 0.0, ()))
+        lattice = lattice_of(arcs, [0, 1, 1], 1)
+        found = minimum_bayes_risk(lattice, 1)
+        assert found is not None and found.words == long and found.rank is None
+        assert found.risk == pytest.approx(1 / 2.2) and found.posterior == pytest.approx(1.2 / 2.2)
+        assert found.best_path_risk == pytest.approx(1.2 / 2.2) and found.is_proven
+
+
+def test_states_stay_where_arcs_would_become_more() -> None:
+    """State 4 is between 3 arcs without words and 3 with: 6 arcs, without it they would be 9."""
+    arcs = [LatticeArc(0, i, i, True, -1.0 * i, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs += [LatticeArc(i, 4, 0, False, 0.0, 0.0, ()) for i in (1, 2, 3)]
+    arcs += [LatticeArc(i, 5, 0, False, -1.0, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs += [LatticeArc(4, 5 + i, i, True, -0.5 * i, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs.append(LatticeArc(5, 9, 0, False, 0.0, 0.0, ()))
+    arcs += [LatticeArc(5 + i, 9, i, False, 0.0, 0.0, (i,)) for i in (1, 2, 3)]
+    arcs.append(LatticeArc(9, 10, -1, False, 0.0, 0.0, ()))
+    arcs.sort(key=lambda arc: arc.src)
+    graph = label_distribution(lattice_of(arcs, [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4], 4))
+    assert (graph.num_states, graph.num_arcs) == (9, 15)  # states 5 and 9 are left out

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moe_asr.errors import ConfigError
 from moe_asr.fsa.k2_module import k2_of_arrays
 from moe_asr.fsa.lattice import Lattice
-from moe_asr.fsa.nbest import NBestPath, integer_scores, nbest
+from moe_asr.fsa.nbest import NBestPath, integer_scores, nbest, nbest_sequences
 from tests.fsa.random_lattices import (
     LatticeArc,
     ListedPath,
@@ -63,6 +63,8 @@ def test_against_all_paths(seed: int, n: int, unit: str) -> None:
         best[key] = max(score(path), best.get(key, -math.inf))
     found = nbest(lattice, n, unit, acoustic_scale, graph_scale)
     assert [(sequence_of(path, unit), path.score) for path in found] == expected_order(best)[:n]
+    alone = nbest_sequences(lattice, n, unit, acoustic_scale, graph_scale)
+    assert alone == [sequence_of(path, unit) for path in found]
     for path in found:
         listed = paths[tuple(path.arcs.tolist())]  # it is a path of the lattice, with these labels
         assert (path.words, path.tokens) == (listed.words, listed.tokens)
@@ -306,6 +308,8 @@ def test_options_out_of_range(options: dict, message: str, frames: list[int]) ->
     lattice = lattice_of(arcs, frames, 1) if frames else Lattice.empty(3)
     with pytest.raises(ConfigError, match=message):
         nbest(lattice, **{"n": 1, **options})
+    with pytest.raises(ConfigError, match=message):
+        nbest_sequences(lattice, **{"n": 1, **options})
 
 
 @pytest.mark.k2
