@@ -2,10 +2,10 @@
 
     python -m benchmarks.second_pass [--preset small] [--n 10,50,100] [--threads 1,2] [--rounds 5]
 
-N-best lists as lattices give them are made of a random sequence: words are replaced, left out and put in, so that
-most of each hypothesis is shared. ``flat`` is what is commonly done: the encoder's output repeated for every
-hypothesis, one padded call of each decoder. Random weights, seeded; medians of interleaved rounds. Peak memory is what
-torch allocated beyond the inputs, by its profiler. The last line is one JSON object.
+N-best lists as lattices give them are made of a random sequence: words are replaced, left out and put in, so
+that most of each hypothesis is shared. ``flat`` is what is commonly done: the encoder's output repeated for
+every hypothesis, one padded call of each decoder. Random weights, seeded; medians of interleaved rounds. Peak
+memory is what torch allocated beyond the inputs, by its profiler. The last line is one JSON object.
 """
 
 import argparse

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.decode.lattice_archive import keep_lattices
     from moe_asr.decode.registry import make_method
     from moe_asr.decode.runner import DecodingMode, decode_cuts
-    from moe_asr.decode.scales import read_scales
     from moe_asr.evaluate.report import evaluate_run, format_table
+    from moe_asr.evaluate.scales import read_scales
     from moe_asr.files import write_json
 
     names = list(dict.fromkeys(args.method or ["ctc_greedy"]))

@@ -35,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
     """Writes DIR/METHOD.json, and for each mode a picture of the sweep, DIR/METHOD.MODE.png."""
     from moe_asr.cli.decoding_input import read_input
     from moe_asr.cli.method_options import parse_grids, parse_options
-    from moe_asr.decode.draw_sweep import draw_sweep
     from moe_asr.decode.registry import make_method
     from moe_asr.decode.runner import DecodingMode
-    from moe_asr.decode.scales import scales_record
-    from moe_asr.decode.tune import tune
+    from moe_asr.evaluate.draw_sweep import draw_sweep
+    from moe_asr.evaluate.scales import scales_record
+    from moe_asr.evaluate.tune import tune
     from moe_asr.evaluate.wer import UNITS
     from moe_asr.files import write_json
 

@@ -127,7 +127,7 @@ class LatticeLmOptions(LmScaleOptions):
 
     Attributes:
         lattice_beam: of the rescored lattice, arcs are made only where a path may come this close (nats) to
-            the best, as far as it is known then; infinity makes them all, and wide lattices many times larger.
+            the best, as far as it is known then; infinity makes them all, and wide lattices far larger.
     """
 
     lattice_beam: float = 12.0

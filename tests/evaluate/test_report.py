@@ -58,7 +58,10 @@ def test_phones_are_scored_against_phones(tmp_path: Path) -> None:
         "unit": "phone",
         "rtf": pytest.approx(0.3),
         "second_pass_rtf": None,
-        "interval": [pytest.approx(200 / 7), pytest.approx(50.0)],  # all of one utterance or the other
+        "interval": [
+            pytest.approx(200 / 7),
+            pytest.approx(50.0),
+        ],  # all of one utterance or the other
     }
     assert figures["one_best"]["unit"] == "word"
     assert figures["one_best"]["wer"] == pytest.approx(100 / 5)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from moe_asr.decode.tune import Sweep
 from moe_asr.errors import MissingDependencyError
+from moe_asr.evaluate.tune import Sweep
 from moe_asr.evaluate.wer import UNITS
 from moe_asr.files import PathLike, atomic_path
 

@@ -1,4 +1,4 @@
-"""Scales of a method, swept on a dev set; `moe_asr.decode.scales` keeps what came out."""
+"""Scales of a method, swept on a dev set; `moe_asr.evaluate.scales` keeps what came out."""
 
 import itertools
 import math

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from moe_asr.cli.main import main
-from moe_asr.decode.draw_sweep import draw_sweep
 from moe_asr.decode.registry import DecodingResources, make_method
 from moe_asr.decode.runner import decode_cuts
-from moe_asr.decode.scales import Scales, read_scales, scales_record
-from moe_asr.decode.tune import Sweep, tune
 from moe_asr.errors import ConfigError, DataError
+from moe_asr.evaluate.draw_sweep import draw_sweep
+from moe_asr.evaluate.scales import Scales, read_scales, scales_record
+from moe_asr.evaluate.tune import Sweep, tune
 from moe_asr.evaluate.wer import score, split_text
 from moe_asr.fsa.graph import DecodingGraph
-from tests.decode.conftest import Workplace
+from tests.decode.conftest import Workplace, workplace
 from tests.decode.test_second_pass_methods import REFERENCES, WIDE, graph, model, resources
 
-__all__ = ["graph", "model", "resources"]  # fixtures
+__all__ = ["graph", "model", "resources", "workplace"]  # fixtures
 
 
 def decoded(

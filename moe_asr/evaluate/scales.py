@@ -9,8 +9,8 @@ from typing import Any
 
 from moe_asr.config import from_dict, to_dict
 from moe_asr.decode.registry import get_method
-from moe_asr.decode.tune import Sweep
 from moe_asr.errors import ConfigError
+from moe_asr.evaluate.tune import Sweep
 from moe_asr.files import PathLike, read_json
 
 
