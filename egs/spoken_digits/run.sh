@@ -6,6 +6,7 @@
 #   run.sh --tiny           a few updates on a few strings: checks that every stage runs
 #   --stage N --stop-stage M   run only these stages (with the same other options as before)
 #   --exp DIR               where everything is written (default: exp/spoken_digits)
+#   --minutes M             minutes of training for each system (default: conf/*.yaml; with --demo 10)
 #   --leave-out SPEAKER     the speaker left out (default: theo, or frank of the synthetic corpus)
 #   --synthetic             use synthetic digits even if recordings can be had
 #
@@ -15,12 +16,13 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=7 size=full exp=$root/exp/spoken_digits leave_out="" corpus=()
+stage=0 stop_stage=7 size=full exp=$root/exp/spoken_digits leave_out="" minutes="" corpus=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --stage) stage=$2; shift 2 ;;
     --stop-stage) stop_stage=$2; shift 2 ;;
     --exp) exp=$(mkdir -p "$2" && cd "$2" && pwd); shift 2 ;;
+    --minutes) minutes=$2; shift 2 ;;
     --leave-out) leave_out=$2; shift 2 ;;
     --synthetic) corpus=(--synthetic); shift ;;
     --demo | --tiny) size=${1#--}; shift ;;
@@ -36,15 +38,17 @@ case $size in
   full) systems=(moe dense leave_out) ;;
   demo)
     work=$exp/demo # the strings are those of the full recipe
-    overrides=(--set train.max_minutes=10)
+    minutes=${minutes:-10}
     ;;
   tiny)
+    minutes=${minutes:-0.2}
     work=$exp/tiny data=$exp/tiny
     strings=(--num-train 60 --num-dev 12 --num-test 12)
-    overrides=(--set model.preset=tiny --set train.max_minutes=0.2 --set train.max_steps=20
+    overrides=(--set model.preset=tiny --set train.max_steps=20
       --set train.valid_interval=10 --set train.checkpoint_interval=10 --set data.num_workers=0)
     ;;
 esac
+[ -z "$minutes" ] || overrides+=(--set train.max_minutes="$minutes")
 
 # The speaker left out depends on the corpus, which stage 0 finds.
 choose_leave_out() {
@@ -115,7 +119,7 @@ if runs 5; then
     say 5 "scales of the second pass, on the dev set: $system"
     dir=$(data_of "$system")
     moe_asr tune --model "$work/$system/model" --manifest "$dir/cuts_dev.jsonl.gz" --output "$work/$system/scales" \
-      --graph "$dir/graph/HLG.safetensors" --mode full --mode chunk16 --streaming \
+      --graph "$dir/graph/HLG.safetensors" --mode full --mode chunk16 --streaming --option all.n=50 \
       --method attention_rescoring --method one_best --method mbr --method lattice_attention_rescoring
   done
 fi
@@ -131,7 +135,7 @@ if runs 6; then
     done
     on_one_core "$python" -m moe_asr.cli decode --model "$work/$system/model" \
       --output "$work/$system/decode" --manifest "$dir/cuts_test.jsonl.gz" "${methods[@]}" \
-      --graph "$dir/graph/HLG.safetensors" --scales "$work/$system/scales" \
+      --graph "$dir/graph/HLG.safetensors" --scales "$work/$system/scales" --option all.n=50 \
       --mode full --mode chunk16 --streaming --threads 1
   done
 fi

@@ -136,7 +136,7 @@ decoding() {
     3gram) methods=("${with_ngram[@]}"); arguments+=(--lm "$work/lm/5gram.arpa") ;;
     *) methods=("${with_graph[@]}") ;;
   esac
-  [ "$name" = greedy ] || arguments+=(--graph "$(graph_dir "$unit" "$name")/HLG.safetensors")
+  [ "$name" = greedy ] || arguments+=(--graph "$(graph_dir "$unit" "$name")/HLG.safetensors" --option all.n=50)
   for method in "${methods[@]}"; do
     case "${3:-}:$method" in
       tune:ctc_* | tune:attention | tune:*_oracle) ;; # nothing to tune

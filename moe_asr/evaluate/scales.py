@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ def scales_record(
             "sha256": set_id(references),
         },
     }
+
+
+RANKED_BY_ONE_BEST = ("nbest", "nbest_oracle")
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,18 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _files(folder: Path, method: str) -> list[Path]:
+    """The file of a method, if there is one."""
+    names = [method, "one_best"] if method in RANKED_BY_ONE_BEST else [method]
+    return [file for name in names if (file := folder / f"{name}.json").is_file()][:1]
+
+
 def read_scales(paths: Iterable[PathLike], methods: Sequence[str]) -> dict[str, Scales]:
     """Scales files by method.
 
     Args:
-        paths: files, and folders with a file ``METHOD.json`` for some of the methods.
+        paths: files, and folders with a file ``METHOD.json`` for some of the methods. An n-best list that
+            has none of its own there is ranked by what one_best was tuned to, so that it begins with that.
         methods: those that are to be decoded with.
 
     Raises:
@@ -132,14 +142,15 @@ def read_scales(paths: Iterable[PathLike], methods: Sequence[str]) -> dict[str, 
     """
     found: dict[str, Scales] = {}
     for path in map(Path, paths):
-        files = [path]
+        files = [(path, "")]
         if path.is_dir():
-            files = [path / f"{method}.json" for method in methods]
-            files = [file for file in files if file.is_file()]
+            files = [(file, method) for method in methods for file in _files(path, method)]
             if not files:
                 raise ConfigError(f"{path}: no scales of {', '.join(methods)}")
-        for file in files:
+        for file, method in files:
             scales = Scales.from_record(read_json(file), str(file))
+            if method in RANKED_BY_ONE_BEST and scales.method == "one_best":
+                scales = replace(scales, method=method)
             if scales.method not in methods:
                 raise ConfigError(f"{file}: {scales.method} is not among the methods")
             if scales.method in found:

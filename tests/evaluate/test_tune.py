@@ -133,8 +133,13 @@ def test_files_of_scales(tmp_path: Path, resources) -> None:
         read_scales([path, path], ["one_best"])
     with pytest.raises(ConfigError, match="one_best is not among the methods"):
         read_scales([path], ["mbr"])
-    with pytest.raises(ConfigError, match="no scales of mbr, nbest"):
-        read_scales([tmp_path], ["mbr", "nbest"])
+    with pytest.raises(ConfigError, match="no scales of mbr, ctc_greedy"):
+        read_scales([tmp_path], ["mbr", "ctc_greedy"])
+    path.rename(tmp_path / "one_best.json")
+    listed = read_scales([tmp_path], ["one_best", "nbest_oracle", "mbr"])
+    assert list(listed) == ["one_best", "nbest_oracle"]  # which begins with the one-best
+    assert listed["nbest_oracle"].options("full", {"n": 5}) == {"n": 5, "lm_scale": 1.0}
+    (tmp_path / "one_best.json").rename(path)
     for wrong in ({}, [], {**record, "modes": {"full": {}}}, {**record, "modes": 3}):
         with pytest.raises(ConfigError, match="f.json: no file of tuned scales"):
             Scales.from_record(wrong, "f.json")
