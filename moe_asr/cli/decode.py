@@ -1,10 +1,17 @@
 """Decodes a manifest by one or more methods and modes, and prints error rates."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moe_asr.cli.decoding_input import add_input_arguments
+from moe_asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moe_asr.cli.decoding_input import DecodingInput
+    from moe_asr.decode.runner import DecodingRun
+    from moe_asr.fsa.time_correction import TimeCorrection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
+        "--ctm", action="store_true",
+        help="of methods with lattices, the words with their times: DIR/MODE/hyp_METHOD.ctm",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-correction", type=Path, metavar="FILE",
+        help="of these times: what `moe-asr align --fit-correction` wrote",
+    )  # fmt: skip
+    parser.add_argument(
         "--lattices", action="store_true", help="keep them: DIR/MODE/lattices_METHOD.safetensors"
     )
 
@@ -39,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.evaluate.report import evaluate_run, format_table
     from moe_asr.evaluate.scales import read_scales
     from moe_asr.files import write_json
+    from moe_asr.fsa.time_correction import TimeCorrection
 
     names = list(dict.fromkeys(args.method or ["ctc_greedy"]))
     modes = [DecodingMode.parse(name) for name in dict.fromkeys(args.mode or ["full"])]
@@ -53,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
         }
         for mode in modes
     }
+    correction = TimeCorrection.load(args.time_correction) if args.time_correction else None
     given = read_input(args)
+    if args.ctm:
+        if given.resources.graph is None or given.resources.graph.kind not in ("HLG", "LG"):
+            raise ConfigError("--ctm needs a graph of words")
+        given.resources = replace(given.resources, keep_paths=True)
     results: dict[str, dict[str, Any]] = {}
     for mode in modes:
         methods = [make_method(name, given.resources, in_mode[mode.name][name]) for name in names]
@@ -65,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         results[mode.name] = evaluate_run(
             decoded, given.references, folder, given.loaded.tokenizer, args.unit
         )
+        if args.ctm:
+            _write_ctm(decoded, folder, given, correction)
         for name, found in scales.items():
             results[mode.name][name]["scales"] = found.modes[mode.name]
             results[mode.name][name]["tuned_on_this_set"] = found.is_of(given.references)
@@ -73,3 +96,20 @@ def run(args: argparse.Namespace) -> int:
     print(format_table(results))
     print(f"written: {args.output / 'results.json'}")
     return 0
+
+
+def _write_ctm(
+    decoded: "DecodingRun",
+    folder: Path,
+    given: "DecodingInput",
+    correction: "TimeCorrection | None",
+) -> None:
+    from moe_asr.evaluate.alignment_report import FrameTimes
+    from moe_asr.evaluate.run_ctm import write_run_ctm
+
+    loaded, graph = given.loaded, given.resources.graph
+    assert graph is not None
+    times = FrameTimes.of_model(loaded.fbank_options, loaded.model.config.subsampling)
+    durations = {cut.id: float(cut.duration) for cut in given.cuts}
+    shift = times.frame_shift_seconds
+    write_run_ctm(decoded, folder, graph, loaded.tokenizer, shift, durations, correction)

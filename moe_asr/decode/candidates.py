@@ -2,13 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from moe_asr.decode.one_best import hypothesis_of
 from moe_asr.decode.registry import Alternative, DecodingMethod, EncodedBatch, Hypothesis
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.nbest import NBestPath
 
 Parts = Mapping[str, np.ndarray]
 
@@ -21,12 +24,16 @@ class Candidates:
         utterance_id: its name.
         words, tokens: [candidate]; as of a `Hypothesis`.
         parts: by name (n,) float64, what `RescoringMethod.total` adds up.
+        paths: [candidate] through the lattice; none where there is no lattice.
+        is_partial: that of the lattice.
     """
 
     utterance_id: str
     words: tuple[tuple[str, ...], ...]
     tokens: tuple[tuple[int, ...], ...]
     parts: Parts
+    paths: "tuple[NBestPath, ...]" = ()
+    is_partial: bool = False
 
 
 class RescoringMethod(DecodingMethod):
@@ -66,4 +73,8 @@ class RescoringMethod(DecodingMethod):
             )
             for i in order
         )
-        return hypothesis_of(found.utterance_id, alternatives)
+        hypothesis = hypothesis_of(found.utterance_id, alternatives)
+        if self.resources.keep_paths and found.paths:
+            path = found.paths[order[0]]
+            hypothesis = replace(hypothesis, path=path, is_partial=found.is_partial)
+        return hypothesis

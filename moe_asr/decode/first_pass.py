@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from moe_asr.decode.registry import DecodingMethod, DecodingResources, EncodedBatch
+from moe_asr.decode.registry import DecodingMethod, DecodingResources, EncodedBatch, Hypothesis
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.context_lattice import apply_context
 from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import FINAL, Lattice
 from moe_asr.fsa.native.options import NativeSearchOptions
+from moe_asr.fsa.nbest import NBestPath
 from moe_asr.fsa.topology import TOPOLOGIES
 
 if TYPE_CHECKING:
     from moe_asr.fsa.context import ContextGraph
-    from moe_asr.fsa.nbest import NBestPath
+    from moe_asr.fsa.lattice_scores import LatticePath
 
 
 @dataclass(frozen=True)
@@ -228,3 +229,16 @@ class LatticeMethod(DecodingMethod):
         if self._has_words:
             return tuple(self.graph.word_symbols(ids))
         return tuple(self.resources.tokenizer.decode(list(ids)).split())
+
+    def _of_path(
+        self, name: str, path: "LatticePath | NBestPath | None", lattice: Lattice
+    ) -> Hypothesis:
+        """The words of a path as the result; nothing found if there is none."""
+        if path is None:
+            return Hypothesis(name, "", (), None, ())
+        words = self._words(path.words)
+        kept = path if self.resources.keep_paths and isinstance(path, NBestPath) else None
+        return Hypothesis(
+            name, " ".join(words), words, path.score, path.tokens, path=kept,
+            is_partial=lattice.is_partial,
+        )  # fmt: skip

@@ -124,9 +124,11 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
                     "left_to_right": found.left_to_right,
                     "right_to_left": found.right_to_left,
                 },
+                tuple(paths),
+                lattice.is_partial,
             )
-            for name, paths, boost, found in zip(
-                batch.utterance_ids, lists, boosts, scores, strict=True
+            for name, lattice, paths, boost, found in zip(
+                batch.utterance_ids, lattices, lists, boosts, scores, strict=True
             )
         ]
 

@@ -86,9 +86,11 @@ class NBestLmRescoring(_LmRescoring, RescoringMethod):
                     "lm": new,
                     "boost": boost,
                 },
+                tuple(paths),
+                lattice.is_partial,
             )
-            for name, paths, boost, (old, new) in zip(
-                batch.utterance_ids, lists, boosts, parts, strict=True
+            for name, lattice, paths, boost, (old, new) in zip(
+                batch.utterance_ids, lattices, lists, boosts, parts, strict=True
             )
         ]
 
@@ -153,8 +155,9 @@ class LatticeLmRescoring(_LmRescoring):
         super().__init__(resources, options)
         from moe_asr.fsa.lattice_scores import best_path
         from moe_asr.fsa.lm_rescore import rescore_lattice
+        from moe_asr.fsa.nbest import nbest
 
-        self._best_path, self._rescore = best_path, rescore_lattice
+        self._best_path, self._rescore, self._nbest = best_path, rescore_lattice, nbest
         best_path(rescore_lattice(smallest_lattice(()), self._new, self._old))
 
     def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
@@ -175,10 +178,9 @@ class LatticeLmRescoring(_LmRescoring):
                 options.graph_scale,
                 search_beam=options.lattice_beam,
             )
-            path = self._best_path(rescored)
-            if path is None:
-                hypotheses.append(Hypothesis(name, "", (), None, ()))
-                continue
-            words = self._words(path.words)
-            hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, path.tokens))
+            if self.resources.keep_paths:
+                paths = self._nbest(rescored, 1)
+                hypotheses.append(self._of_path(name, paths[0] if paths else None, lattice))
+            else:
+                hypotheses.append(self._of_path(name, self._best_path(rescored), lattice))
         return hypotheses

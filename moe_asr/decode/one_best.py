@@ -1,6 +1,6 @@
 """The first pass alone: the best path of the lattice, and the n best word sequences."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moe_asr.decode.first_pass import LM_SCALES, LatticeMethod, LmScaleOptions, smallest_lattice
 from moe_asr.decode.registry import (
@@ -27,21 +27,25 @@ class OneBest(LatticeMethod):
 
     def __init__(self, resources: DecodingResources, options: OneBestOptions) -> None:
         super().__init__(resources, options)
-        from moe_asr.fsa.lattice_scores import best_path  # imports numba
+        from moe_asr.fsa.lattice_scores import best_path  # these import numba
+        from moe_asr.fsa.nbest import nbest
 
         best_path(smallest_lattice())
         self._best_path = best_path
+        if resources.keep_paths:
+            nbest(smallest_lattice(), 1)
+        self._nbest = nbest
 
     def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
         """See `DecodingMethod.decode`; an utterance without a path has no words and no score."""
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            path = self._best_path(lattice, 1.0, self.options.lm_scale)
-            if path is None:
-                hypotheses.append(Hypothesis(name, "", (), None, ()))
-                continue
-            words = self._words(path.words)
-            hypotheses.append(Hypothesis(name, " ".join(words), words, path.score, path.tokens))
+            if self.resources.keep_paths:
+                paths = self._nbest(lattice, 1, graph_scale=self.options.lm_scale)
+                hypotheses.append(self._of_path(name, paths[0] if paths else None, lattice))
+            else:
+                found = self._best_path(lattice, 1.0, self.options.lm_scale)
+                hypotheses.append(self._of_path(name, found, lattice))
         return hypotheses
 
 
@@ -80,6 +84,7 @@ class NBest(LatticeMethod):
         """See `DecodingMethod.decode`; the lists are the hypotheses' ``alternatives``."""
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
+            paths = self._nbest(lattice, self.options.n, graph_scale=self.options.lm_scale)
             found = tuple(
                 Alternative(
                     self._words(path.words),
@@ -87,9 +92,12 @@ class NBest(LatticeMethod):
                     path.score,
                     {"acoustic": path.acoustic, "graph": path.graph},
                 )
-                for path in self._nbest(lattice, self.options.n, graph_scale=self.options.lm_scale)
+                for path in paths
             )
-            hypotheses.append(hypothesis_of(name, found))
+            first = paths[0] if paths and self.resources.keep_paths else None
+            hypotheses.append(
+                replace(hypothesis_of(name, found), path=first, is_partial=lattice.is_partial)
+            )
         return hypotheses
 
 

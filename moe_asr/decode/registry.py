@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from moe_asr.decode.first_pass import FirstPass
     from moe_asr.fsa.context import ContextGraph
     from moe_asr.fsa.lattice_file import LatticeArchive
-    from moe_asr.fsa.word_times import WordTime
+    from moe_asr.fsa.nbest import NBestPath
     from moe_asr.lm.model import NgramModel
     from moe_asr.model.u2 import U2MoeModel
 
@@ -65,7 +65,9 @@ class Hypothesis:
         tokens: token ids without blanks and repetitions.
         alternatives: the n-best list of methods that have one; the hypothesis itself comes first.
         confidences: of each word, 0..1; None where the method has none.
-        word_times: of each word, in frames of the log-probabilities; None where the method has none.
+        path: through the lattice, with the frames of tokens; None where the method has none, and where
+            `DecodingResources.keep_paths` does not ask for it.
+        is_partial: the path may stop within a word.
     """
 
     utterance_id: str
@@ -75,7 +77,8 @@ class Hypothesis:
     tokens: tuple[int, ...]
     alternatives: tuple[Alternative, ...] = ()
     confidences: tuple[float, ...] | None = None
-    word_times: "tuple[WordTime, ...] | None" = None
+    path: "NBestPath | None" = None
+    is_partial: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,6 +127,7 @@ class DecodingResources:
         graph_lm: the one that the graph was built with, which rescoring takes out.
         references: by utterance id, for oracles.
         context_of: the boosted phrases of an utterance, by its id; None boosts nothing.
+        keep_paths: whether hypotheses of lattice methods are to have their ``path``, for word times.
         archive: lattices of an earlier run: they are taken from there, and nothing is searched.
         first_passes: the searches of lattice methods, by their options: methods that agree share one.
     """
@@ -136,6 +140,7 @@ class DecodingResources:
     graph_lm: "NgramModel | None" = None
     references: Mapping[str, str] | None = None
     context_of: "Callable[[str], ContextGraph | None] | None" = None
+    keep_paths: bool = False
     archive: "LatticeArchive | None" = None
     first_passes: "dict[Any, FirstPass]" = dataclasses.field(default_factory=dict)
 

@@ -9,10 +9,13 @@ from moe_asr.cli.main import main
 from moe_asr.decode.phrases import contexts_of, phrase_contexts, read_utterance_phrases
 from moe_asr.decode.registry import DecodingResources, make_method
 from moe_asr.errors import ConfigError, MoeAsrError, TextError
+from moe_asr.evaluate.ctm import read_ctm
+from moe_asr.evaluate.wer import read_transcripts
 from moe_asr.fsa.context import Phrase
 from moe_asr.fsa.lattice_file import LatticeArchive, write_lattices
 from moe_asr.fsa.mbr import minimum_bayes_risk
 from moe_asr.fsa.nbest import nbest
+from moe_asr.fsa.time_correction import TimeCorrection
 from moe_asr.lm.arpa import read_arpa
 from moe_asr.lm.score import NgramScorer
 from tests.decode.conftest import Workplace
@@ -174,3 +177,31 @@ def test_files_of_phrases(tmp_path: Path, graph, workplace) -> None:
         single.write_text(f"b\tone\n{line}\n")
         with pytest.raises((TextError, MoeAsrError), match=f"single.tsv:2.*{message}"):
             contexts_of(None, single, graph, tokenizer)
+
+
+def test_words_with_times(workplace, graph, with_lm, tmp_path: Path) -> None:
+    graph.save(tmp_path / "LG.safetensors")
+    command = ["decode", "--model", str(workplace.model_dir), "--manifest", str(workplace.manifest)]
+    command += ["--graph", str(tmp_path / "LG.safetensors"), "--output", str(tmp_path / "out")]
+    command += ["--lm", str(tmp_path / "lm.arpa"), "--graph-lm", "none", "--ctm"]
+    methods = ["one_best", "nbest", "lattice_attention_rescoring", "nbest_lm_rescoring"]
+    methods += ["lattice_lm_rescoring"]
+    for method in (*methods, "mbr", "ctc_greedy"):
+        command += ["--method", method]
+    TimeCorrection(start_offset_seconds=-0.01).save(tmp_path / "correction.json")
+    assert main(command) == 0
+    folder = tmp_path / "out" / "full"
+    plain = read_ctm(folder / "hyp_one_best.ctm")
+    for method in methods:
+        timed = read_ctm(folder / f"hyp_{method}.ctm")
+        for name, text in read_transcripts(folder / f"hyp_{method}.txt").items():
+            words = timed.get(name, [])
+            assert " ".join(word.word for word in words) == text
+            starts = [word.start_seconds for word in words]
+            assert starts == sorted(starts)
+    assert sum(map(len, plain.values())) > 3
+    assert not (folder / "hyp_mbr.ctm").exists() and not (folder / "hyp_ctc_greedy.ctm").exists()
+    assert main([*command, "--time-correction", str(tmp_path / "correction.json")]) == 0
+    assert read_ctm(folder / "hyp_one_best.ctm") != plain
+    no_graph = ["decode", *command[1:5], "--output", str(tmp_path / "out"), "--ctm"]
+    assert main(no_graph) == 2

@@ -1,0 +1,85 @@
+"""The words of a decoding run with their times, as ctm files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from moe_asr.decode.registry import Hypothesis
+from moe_asr.decode.runner import DecodingRun
+from moe_asr.evaluate.ctm import CtmWord, write_ctm
+from moe_asr.evaluate.word_ctm import path_ctm
+from moe_asr.files import PathLike
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.time_correction import TimeCorrection
+from moe_asr.fsa.word_times import LexiconCutter, SpellingCutter, WordCutter
+from moe_asr.text.phone import PhoneTokenizer
+from moe_asr.text.tokenizer import Tokenizer
+
+
+def write_run_ctm(
+    run: DecodingRun,
+    directory: PathLike,
+    graph: DecodingGraph,
+    tokenizer: Tokenizer,
+    frame_shift_seconds: float,
+    durations: Mapping[str, float],
+    correction: TimeCorrection | None = None,
+) -> list[Path]:
+    """Writes ``hyp_METHOD.ctm`` for every method whose hypotheses have paths.
+
+    Args:
+        run: of methods made with ``keep_paths``.
+        graph: that was searched, of words.
+        tokenizer: the model's.
+        frame_shift_seconds: from one frame of the log-probabilities to the next.
+        durations: seconds of each utterance.
+        correction: of the times, see docs/alignment.md.
+
+    Returns:
+        The files.
+
+    Raises:
+        GraphError: if the tokens of a path do not spell its words.
+    """
+    cutter = word_cutter(graph, tokenizer)
+    files = []
+    for method, hypotheses in run.hypotheses.items():
+        if not any(hypothesis.path is not None for hypothesis in hypotheses.values()):
+            continue
+        words: list[CtmWord] = []
+        for name, hypothesis in hypotheses.items():
+            words += _words(
+                hypothesis, cutter, graph, frame_shift_seconds, durations[name], correction
+            )
+        files.append(Path(directory) / f"hyp_{method}.ctm")
+        write_ctm(files[-1], words)
+    return files
+
+
+def word_cutter(graph: DecodingGraph, tokenizer: Tokenizer) -> WordCutter:
+    """What cuts the tokens of the graph's paths into words."""
+    if isinstance(tokenizer, PhoneTokenizer):
+        return LexiconCutter(tokenizer.lexicon, graph.token_table, graph.word_table)
+    return SpellingCutter(graph.token_table, graph.word_table)
+
+
+def _words(
+    hypothesis: Hypothesis,
+    cutter: WordCutter,
+    graph: DecodingGraph,
+    frame_shift_seconds: float,
+    duration: float,
+    correction: TimeCorrection | None,
+) -> Sequence[CtmWord]:
+    if hypothesis.path is None:
+        return []
+    return path_ctm(
+        hypothesis.utterance_id,
+        hypothesis.path,
+        cutter,
+        graph.word_table,
+        frame_shift_seconds,
+        correction,
+        duration,
+        hypothesis.confidences,
+        hypothesis.is_partial,
+    )
