@@ -12,7 +12,7 @@ from moe_asr.errors import ConfigError
 from moe_asr.model.second_pass import MAX_MEGABYTES, second_pass_scores
 
 ATTENTION_SCALES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0)
-LENGTH_BONUSES = (0.0, 0.2, 0.4, 0.7, 1.0, 1.5)
+LENGTH_BONUSES = (0.0, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 REVERSE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 

@@ -37,8 +37,8 @@ class Mbr(LatticeMethod):
     options_type = MbrOptions
     options: MbrOptions
     scales = {
-        "acoustic_scale": (0.2, 0.3, 0.5, 0.7, 1.0),
-        "lm_scale": (0.2, 0.3, 0.5, 0.7, 1.0, 1.3),
+        "acoustic_scale": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+        "lm_scale": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     }
 
     def __init__(self, resources: DecodingResources, options: MbrOptions) -> None:
