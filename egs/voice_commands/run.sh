@@ -14,7 +14,7 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=8 size=full exp=$root/exp/voice_commands minutes=""
+stage=0 stop_stage=9 size=full exp=$root/exp/voice_commands minutes=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --stage) stage=$2; shift 2 ;;
@@ -160,6 +160,7 @@ if runs 7; then
     for name in greedy "${grammars[@]}"; do
       say 7 "decoding: $unit, $name"
       decoding "$unit" "$name"
+      [ "$name" = greedy ] || arguments+=(--lattices --ctm)
       on_one_core "$python" -m moe_asr.cli decode "${arguments[@]}" --scales "$work/moe_$unit/scales_$name" \
         --manifest "$data/cuts_test.jsonl.gz" --threads 1 --output "$work/moe_$unit/decode_$name"
     done
@@ -167,7 +168,23 @@ if runs 7; then
 fi
 
 if runs 8; then
-  say 8 "results"
+  for unit in "${units[@]}"; do
+    say 8 "lattices and word times: $unit, 3gram, full context"
+    decoded=$work/moe_$unit/decode_3gram/full
+    moe_asr score-lattices --lattices "$decoded/lattices_one_best.safetensors" --ref "$decoded/ref.txt" \
+      --output "$decoded/lattices"
+    moe_asr align --model "$work/moe_$unit/model" --manifest "$data/cuts_dev.jsonl.gz" \
+      --fit-correction "$work/moe_$unit/times.json" --output "$work/moe_$unit/align_dev"
+    moe_asr align --model "$work/moe_$unit/model" --manifest "$data/cuts_test.jsonl.gz" \
+      --correction "$work/moe_$unit/times.json" --output "$work/moe_$unit/align_test"
+    for found in "$work/moe_$unit/align_test/alignments.ctm" "$decoded/hyp_one_best.ctm"; do
+      moe_asr score-times "$data/cuts_test.jsonl.gz" "$found" --output "${found%.ctm}_times"
+    done
+  done
+fi
+
+if runs 9; then
+  say 9 "results"
   "$python" "$recipe/local/summarize.py" --runs "$work" --units "${units[@]}" --grammars "${grammars[@]}" \
     --manifest "$data/cuts_test.jsonl.gz" --output "$work/summary.json"
 fi
