@@ -39,7 +39,6 @@ def warm_up() -> CompileReport:
     """
     since = time.perf_counter()
     store = _search_two_frames(None)
-    lattice_kernels.force_merge(store.arrays, store.counts)
     extra = np.zeros(store.num_states, np.float32)
     lattice_kernels.mark_alive(0, store.newest, np.float32(1.0), store.arrays, extra)
     trace(store, store.newest, 0)
@@ -65,6 +64,7 @@ def warm_up_with_context() -> CompileReport:
     functions = [
         search_kernels.search_steps,
         lattice_kernels.prune_steps,
+        lattice_kernels.force_merge,
         lattice_kernels.drop_steps,
     ]
     before = _num_misses(functions)
@@ -96,6 +96,7 @@ def _search_two_frames(context: tuple[np.ndarray, ...] | None) -> Store:
     )  # fmt: skip
     lattice_kernels.prune_steps(np.float32(1.0), False, store.arrays, store.counts, store.gains)
     lattice_kernels.drop_steps(0, store.arrays, store.counts, store.gains)
+    lattice_kernels.force_merge(store.arrays, store.counts, store.context_states)
     return store
 
 

@@ -56,6 +56,11 @@ class Store:
         return self.states, self.links, self.steps, self.frontier
 
     @property
+    def context_states(self) -> np.ndarray | None:
+        """(frontier,) uint32, where there are phrases."""
+        return None if self.context is None else self.context[0]
+
+    @property
     def gains(self) -> np.ndarray | None:
         """(links,) float32, what phrases added to the score of each, where there are phrases."""
         return None if self.context is None else self.context[1]

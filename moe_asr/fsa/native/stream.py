@@ -113,7 +113,7 @@ class NativeStream:
             elif status == PRUNE:
                 prune_steps(output_beam, False, store.arrays, store.counts, store.gains)
                 if store.counts[NUM_STEPS] - store.counts[MERGED_STEP] > limits[MAX_PENDING]:
-                    force_merge(store.arrays, store.counts)
+                    force_merge(store.arrays, store.counts, store.context_states)
                     prune_steps(output_beam, True, store.arrays, store.counts, store.gains)
                 if store.counts[MERGED_STEP] >= _PIECE:
                     self._commit(float(output_beam))

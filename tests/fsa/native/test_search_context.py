@@ -304,6 +304,31 @@ def test_partial_words_are_those_of_the_best_path(level: str) -> None:
         assert last is not None and last.words[: len(stable)] == stable
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_phrases_of_paths_that_are_given_up(number: int) -> None:
+    """Two loops that share nothing, beyond the limit of frames that may wait: scores are those of the words."""
+    rng = random.Random(number)
+    arcs = [(0, 1, 3, 1), (0, 2, 4, 2), (1, 1, 3, 1), (2, 2, 4, 2), (1, 3, -1, 0), (2, 3, -1, 0)]
+    graph = graph_of(arcs)
+    phrases = [Phrase("A A A", 0.5), Phrase("A", -0.25), Phrase("B B", 0.25), Phrase("B", -0.125)]
+    context = compile_context(phrases, graph)
+    log_probs = torch.zeros(600, len(graph.token_table)) - 20.0
+    log_probs[:, [0, 3, 4]] = -torch.tensor(
+        [[rng.randint(0, 8) / 8 for _ in range(3)] for _ in range(600)]
+    )
+    options = NativeSearchOptions(search_beam=1e4, output_beam=20.0, max_pending_frames=100)
+    engine = NativeEngine(graph, options)
+    stream = engine.start(context)
+    engine.advance([stream], [log_probs])
+    assert stream.forced_merges > 0
+    lattice = engine.finish(stream)
+    path = best_path(lattice)
+    assert path is not None and len(set(path.words)) == 1
+    assert path.graph == pytest.approx(context.score(path.words), abs=1e-3)
+    # and so those of all paths: the graph's own scores are 0
+    assert np.abs(remove_context(lattice, context).graph).max() < 1e-4
+
+
 def test_an_empty_list_of_phrases_is_none_and_compiles_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
