@@ -14,7 +14,6 @@ the patterns that were found, however it was spread (the shaping of Ng, Harada a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -25,8 +24,13 @@ OTHER = 0  # the letter that stands for all those that are in no pattern
 class Automaton:
     """K states, 0 being the root, where no pattern is begun; L letters.
 
+    A state that begins no pattern goes on as its longest end does that begins one: with the same potential,
+    to the same states. The R that begin one have rows of their own; the root's is the first.
+
     Attributes:
-        next: (K, L) int32.
+        next: (R, L) int32, states.
+        row: (K,) int32, the row of each state.
+        state: (R,) int64, the state of each row.
         last: (K,) int64, the letter by which a state is entered; -1 of the root.
         potential, out: (K,) float64, see above; potential is 0 or more.
         found: for each state the patterns that end there, from longest to shortest.
@@ -35,6 +39,8 @@ class Automaton:
     """
 
     next: np.ndarray
+    row: np.ndarray
+    state: np.ndarray
     last: np.ndarray
     potential: np.ndarray
     out: np.ndarray
@@ -43,16 +49,16 @@ class Automaton:
     mark: int = -1
 
     @property
-    def num_states(self) -> int:
+    def num_rows(self) -> int:
+        """R."""
         return len(self.next)
 
-    @cached_property
-    def gain(self) -> np.ndarray:
-        """(K, L) float64, of each step."""
-        gain = self.potential[self.next] - self.potential[:, None] + self.out[self.next]
-        if self.mark >= 0:
-            gain[self.last == self.mark, self.mark] = 0.0
-        return gain
+    def gain(self, rows: np.ndarray, letters: np.ndarray | int) -> np.ndarray:
+        """float64, of steps by letters from states of rows; both are broadcast."""
+        before, after = self.state[rows], self.next[rows, letters]
+        gain = self.potential[after] - self.potential[before] + self.out[after]
+        again = (self.last[before] == self.mark) & (np.asarray(letters) == self.mark)
+        return np.where(again & (self.mark >= 0), 0.0, gain)
 
 
 def build_automaton(
@@ -60,8 +66,9 @@ def build_automaton(
     scores: Sequence[float],
     num_letters: int,
     mark: int = -1,
-) -> Automaton:
-    """The automaton of P patterns.
+    max_entries: int | None = None,
+) -> Automaton | None:
+    """The automaton of P patterns; None if R * L is more than ``max_entries``.
 
     Args:
         patterns: letters, 1 to ``num_letters - 1``, at least one of them not ``mark``, which does not follow
@@ -73,7 +80,12 @@ def build_automaton(
     """
     children, parent, letter, depth, own, advance = _trie(patterns, scores, mark)
     num_states = len(children)
-    following = np.zeros((num_states, num_letters), np.int32)
+    goes_on = np.array([state == 0 or bool(some) for state, some in enumerate(children)])
+    states_of_rows = np.flatnonzero(goes_on)
+    if max_entries is not None and len(states_of_rows) * num_letters > max_entries:
+        return None
+    following = np.zeros((len(states_of_rows), num_letters), np.int32)
+    row = np.where(goes_on, np.cumsum(goes_on) - 1, 0).astype(np.int32)
     fail = np.zeros(num_states, np.int32)
     potential, out = np.array(advance), np.zeros(num_states)
     found: list[tuple[int, ...]] = [()] * num_states
@@ -83,24 +95,25 @@ def build_automaton(
     for level in range(int(depths[-1]) + 1):
         states = order[np.searchsorted(depths, level) : np.searchsorted(depths, level + 1)]
         if level > 1:
-            fail[states] = following[fail[parents[states]], letters[states]]
-        if (
-            level > 0
-        ):  # the row of a state is that of its longest end, which is complete, and its children
-            following[states] = following[fail[states]]
+            fail[states] = following[row[fail[parents[states]]], letters[states]]
+        if level > 0:
+            # the row of a state is that of its longest end, which is complete, and its children
+            inner, ends = states[goes_on[states]], states[~goes_on[states]]
+            following[row[inner]] = following[row[fail[inner]]]
+            row[ends] = row[fail[ends]]
             potential[states] = np.maximum(potential[states], potential[fail[states]])
         for state in states.tolist():
             for symbol, child in children[state].items():
-                following[state, symbol] = child
+                following[row[state], symbol] = child
             suffix = int(fail[state])
             found[state] = (*own[state], *(found[suffix] if state else ()))
             out[state] = sum(scores[pattern] for pattern in found[state])
     last = np.where(depth, letters, -1)
     if mark >= 0:
-        after_mark = np.flatnonzero(last == mark)
-        following[after_mark, mark] = after_mark
+        after_mark = states_of_rows[last[states_of_rows] == mark]
+        following[row[after_mark], mark] = after_mark
     length = np.array([len(pattern) for pattern in patterns], np.int64)
-    return Automaton(following, last, potential, out, found, length, mark)
+    return Automaton(following, row, states_of_rows, last, potential, out, found, length, mark)
 
 
 def _trie(

@@ -23,7 +23,14 @@ from moe_asr.fsa.context_spelling import (
     spell_by_pronunciations,
     spell_by_words,
 )
-from moe_asr.fsa.context_tables import Symbols, Tables, compose_tables, with_sequences
+from moe_asr.fsa.context_tables import (
+    Symbols,
+    Tables,
+    compose_tables,
+    max_entries,
+    too_large,
+    with_sequences,
+)
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lexicon import Lexicon
 from moe_asr.text.normalize import SPACE
@@ -59,7 +66,7 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class ContextGraph:
-    """K states over the units of a decoding graph, which are in C classes that lead alike.
+    """K states (beginnings of phrases) over the units of a graph, which are in C classes that lead alike.
 
     Attributes:
         level: ``word`` or ``token``: what the units are.
@@ -121,7 +128,7 @@ class ContextGraph:
         letters, unit_of = self._read(units, is_complete)
         state, found = 0, []
         for position, letter in enumerate(letters):
-            state = int(self._automaton.next[state, letter])
+            state = int(self._automaton.next[self._automaton.row[state], letter])
             for pattern in self._automaton.found[state]:
                 first = position + 1 - int(self._automaton.length[pattern])
                 last = position
@@ -201,12 +208,16 @@ def compile_context(
         [kept[number].boost for number in phrase_of],
         spelling.num_letters,
         MARK if spelling.has_marks else -1,
+        max_entries(),
     )
+    if automaton is None:
+        raise too_large()
     tables = compose_tables(automaton, spelling.units)
-    end_gain, start = -automaton.potential, 0
+    end_gain, start = -automaton.potential[automaton.state], 0
     if spelling.has_marks:  # there is one at the beginning, and one at the end
-        start, ended = int(automaton.next[0, MARK]), automaton.next[:, MARK]
-        end_gain = automaton.gain[:, MARK] - automaton.potential[ended]
+        start, ended = int(automaton.row[automaton.next[0, MARK]]), automaton.next[:, MARK]
+        gain = automaton.gain(np.arange(automaton.num_rows), MARK)
+        end_gain = gain - automaton.potential[ended]
     return ContextGraph(
         level,
         tuple(kept),

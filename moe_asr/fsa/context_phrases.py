@@ -1,6 +1,5 @@
 """Phrases to listen for, and the file they are read from."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ from moe_asr.text.lines import read_lines
 from moe_asr.text.normalize import normalize_text
 
 DEFAULT_BOOST = 3.0
+MAX_BOOST = 10_000.0  # beyond it float32 loses the scores that boosts are added to
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Phrase:
         source: where it comes from (``file:line``), for messages.
 
     Raises:
-        TextError: if there is no word in it, or the boost is not finite.
+        TextError: if there is no word in it, or the boost is not within -10000 to 10000.
     """
 
     text: str
@@ -32,8 +32,10 @@ class Phrase:
     def __post_init__(self) -> None:
         if not normalize_text(self.text):
             raise TextError(f"{self.where}: a phrase without a word")
-        if not math.isfinite(self.boost):
-            raise TextError(f"{self.where}: the boost is {self.boost}; expected a finite number")
+        if not abs(self.boost) <= MAX_BOOST:
+            raise TextError(
+                f"{self.where}: the boost is {self.boost}; expected -{MAX_BOOST:g} to {MAX_BOOST:g}"
+            )
 
     @property
     def where(self) -> str:
@@ -45,7 +47,7 @@ def read_phrases(path: PathLike, default_boost: float = DEFAULT_BOOST) -> list[P
     """Reads one phrase a line, ``phrase`` or ``phrase<TAB>boost``; empty lines are skipped.
 
     Raises:
-        TextError: with file and line: a line of another form, no words, a boost that is no finite number, a
+        TextError: with file and line: a line of another form, no words, a boost that is no number in range, a
             phrase again with another boost, or text that is not UTF-8; naming the file if it is unreadable.
     """
     phrases = []

@@ -75,14 +75,17 @@ def compose_tables(automaton: Automaton, units: Sequence[tuple[int, ...]]) -> Ta
         ConfigError: if they are larger than `MAX_BYTES`.
     """
     if all(len(spelled) <= 1 for spelled in units):
-        _check_size(automaton.next.size)
-        states = np.arange(automaton.num_states, dtype=np.int32)[:, None]
-        gain = automaton.gain.astype(np.float32)
-        return Tables(
-            np.array([spelled[0] + 1 if spelled else NONE for spelled in units], np.int32),
-            np.concatenate([states, automaton.next], axis=1),
-            np.concatenate([np.zeros((automaton.num_states, 1), np.float32), gain], axis=1),
-        )
+        num_rows, num_letters = automaton.next.shape
+        _check_size(num_rows * (num_letters + 1))
+        following = np.empty((num_rows, num_letters + 1), np.int32)
+        gain = np.zeros(following.shape, np.float32)
+        following[:, NONE] = np.arange(num_rows)
+        letters = np.arange(num_letters)
+        for row in range(num_rows):  # all at once they take five times the memory
+            following[row, 1:] = automaton.row[automaton.next[row]]
+            gain[row, 1:] = automaton.gain(np.array(row), letters)
+        classes = [spelled[0] + 1 if spelled else NONE for spelled in units]
+        return Tables(np.array(classes, np.int32), following, gain)
     columns = _Columns(automaton)
     # the order of a dictionary: spellings that begin alike are neighbours, and their beginning is read once
     class_of = {spelled: columns.of(spelled) for spelled in sorted({(), (OTHER,), *units})}
@@ -100,7 +103,7 @@ class _Columns:
         self._next: list[np.ndarray] = []
         self._gain: list[np.ndarray] = []
         # of the beginnings of what was spelled last
-        nothing = np.arange(automaton.num_states, dtype=np.int32), np.zeros(automaton.num_states)
+        nothing = np.arange(automaton.num_rows, dtype=np.int32), np.zeros(automaton.num_rows)
         self._read: list[tuple[np.ndarray, np.ndarray]] = [nothing]
         self._spelled: tuple[int, ...] = ()
 
@@ -111,9 +114,10 @@ class _Columns:
             common += 1
         del self._read[common + 1 :]
         for letter in letters[common:]:
-            states, gain = self._read[-1]
-            steps = self._automaton.gain[states, letter]
-            self._read.append((self._automaton.next[states, letter], gain + steps))
+            rows, gain = self._read[-1]
+            steps = self._automaton.gain(rows, letter)
+            after = self._automaton.row[self._automaton.next[rows, letter]]
+            self._read.append((after, gain + steps))
         self._spelled = letters
         states, gain = self._read[-1]
         rounded = gain.astype(np.float32) + np.float32(0.0)  # -0 is 0
@@ -134,11 +138,21 @@ class _Columns:
 
 
 def _check_size(num_entries: int) -> None:
-    if 8 * num_entries > MAX_BYTES:
-        raise ConfigError(
-            f"the tables of the phrases take more than {MAX_BYTES >> 20} MiB: take fewer phrases, or match "
-            "them by words"
-        )
+    if num_entries > max_entries():
+        raise too_large()
+
+
+def max_entries() -> int:
+    """Of tables: a state and a gain in each."""
+    return MAX_BYTES // 8
+
+
+def too_large() -> ConfigError:
+    """The error of tables that are larger."""
+    return ConfigError(
+        f"the tables of the phrases take more than {MAX_BYTES >> 20} MiB: take fewer phrases; single words, "
+        "matched by words, take hardly anything"
+    )
 
 
 def with_sequences(tables: Tables, automaton: Automaton, sequences: np.ndarray) -> Tables:
@@ -154,18 +168,19 @@ def with_sequences(tables: Tables, automaton: Automaton, sequences: np.ndarray) 
     with_phrases = (rows > ANY).any(axis=1)
     ways, number = np.unique(rows[with_phrases], axis=0, return_inverse=True)
     _check_size((tables.next.shape[1] + len(ways)) * len(tables.next))
-    states = np.repeat(np.arange(automaton.num_states)[:, None], len(ways), axis=1)
-    gain = np.zeros(states.shape)
+    rows_after = np.repeat(np.arange(automaton.num_rows)[:, None], len(ways), axis=1)
+    gain = np.zeros(rows_after.shape)
     for classes in ways.T:
         letters = np.maximum(classes - 1, 0)
         is_read = classes != NONE
-        gain += np.where(is_read, automaton.gain[states, letters], 0.0)
-        states = np.where(is_read, automaton.next[states, letters], states)
+        gain += np.where(is_read, automaton.gain(rows_after, letters), 0.0)
+        after = automaton.row[automaton.next[rows_after, letters]]
+        rows_after = np.where(is_read, after, rows_after)
     class_of = np.full(len(sequences), ANY, np.int32)
     class_of[with_phrases] = tables.next.shape[1] + number.reshape(-1)
     return replace(
         tables,
         class_of=np.concatenate([tables.class_of, class_of]),
-        next=np.concatenate([tables.next, states.astype(np.int32)], axis=1),
+        next=np.concatenate([tables.next, rows_after.astype(np.int32)], axis=1),
         gain=np.concatenate([tables.gain, gain.astype(np.float32)], axis=1),
     )

@@ -207,7 +207,7 @@ def test_the_most_gain_is_reached() -> None:
     a = context.tables.next[0, context.tables.class_of[WORD_GRAPH.word_table["a"]]]
     assert context.most_gain[0] == 3.0 and context.most_gain[a] == 2.0
     only_loss = compile_context([Phrase("b", -1.0)], WORD_GRAPH)
-    assert only_loss.most_gain.tolist() == [0.0, 0.0]  # an arc without words brings nothing
+    assert only_loss.most_gain.tolist() == [0.0]  # an arc without words brings nothing
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_phrase_with_too_many_pronunciations() -> None:
 def test_what_makes_no_context() -> None:
     with pytest.raises(TextError, match="phrase ' ▁ ': a phrase without a word"):
         Phrase(" ▁ ")
-    for boost in (math.nan, math.inf, -math.inf):
+    for boost in (math.nan, math.inf, -math.inf, 1e300, -10001.0):
         with pytest.raises(TextError, match="phrase 'a': the boost is"):
             Phrase("a", boost)
     with pytest.raises(TextError, match=r"phrase 'a  b': boost 2, but it was there with 1"):
@@ -266,6 +266,19 @@ def test_tables_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         compile_context([Phrase("a")], graph)
         with pytest.raises(ConfigError, match="take fewer phrases"):
             compile_context([Phrase("a b ab a b ab b b b a a a b")], graph)
+
+
+def test_only_what_begins_a_phrase_takes_memory() -> None:
+    """A phrase that is complete is a state only where a longer one goes on: lists of words have one state."""
+    words = [f"w{number}" for number in range(3000)]
+    graph = graph_of("LG", ["x"], words)
+    context = compile_context([Phrase(word, 2.0) for word in words], graph)
+    assert context.num_states == 1 and context.tables.gain.nbytes < 20_000
+    units = [graph.word_table[word] for word in ("w7", "w7", "w2999")]
+    assert gain_of(context, units)[0] == context.score(units) == 6.0
+    assert context.matches(units) == [Match(7, 0, 1), Match(7, 1, 2), Match(2999, 2, 3)]
+    longer = compile_context([Phrase("w1"), Phrase("w1 w2"), Phrase("w2 w3 w4")], graph)
+    assert longer.num_states == 4  # of nothing, w1, w2, w2 w3
 
 
 def test_reading_phrases(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def force_merge(store, counts, fr_context):
     """Gives up all paths that do not pass the state which the best path passes, half the steps back.
 
     The best link into a state may be among those given up: scores and deficits are then taken anew. What is
-    given up is only marked: `prune_steps` over every step is to follow. ``fr_context`` is a further column of the
-    frontier, where there are contextual phrases.
+    given up is only marked: `prune_steps` over every step is to follow. ``fr_context`` is a further column of
+    the frontier, where there are contextual phrases.
     """
     st_extra, st_fresh, st_place = store[0]
     lk_src, lk_dst, lk_arc, lk_acoustic, lk_deficit = store[1]

@@ -306,11 +306,12 @@ def test_partial_words_are_those_of_the_best_path(level: str) -> None:
 
 @pytest.mark.parametrize("number", range(6))
 def test_phrases_of_paths_that_are_given_up(number: int) -> None:
-    """Two loops that share nothing, beyond the limit of frames that may wait: scores are those of the words."""
+    """Two loops that share nothing, with more frames waiting than may: scores are those of the words."""
     rng = random.Random(number)
     arcs = [(0, 1, 3, 1), (0, 2, 4, 2), (1, 1, 3, 1), (2, 2, 4, 2), (1, 3, -1, 0), (2, 3, -1, 0)]
     graph = graph_of(arcs)
-    phrases = [Phrase("A A A", 0.5), Phrase("A", -0.25), Phrase("B B", 0.25), Phrase("B", -0.125)]
+    boosts = {"A A A": 0.5, "A": -0.25, "B B": 0.25, "B": -0.125}
+    phrases = [Phrase(text, boost) for text, boost in boosts.items()]
     context = compile_context(phrases, graph)
     log_probs = torch.zeros(600, len(graph.token_table)) - 20.0
     log_probs[:, [0, 3, 4]] = -torch.tensor(
