@@ -10,6 +10,9 @@ from moe_asr.text.lines import read_lines
 from moe_asr.text.tokenizer import Tokenizer
 
 ContextOf = Callable[[str], ContextGraph | None]
+MAX_BYTES = (
+    1 << 28
+)  # of compiled lists that are kept; what was not used for longest is compiled again
 
 
 def contexts_of(
@@ -39,7 +42,7 @@ def phrase_contexts(
     common: Sequence[Phrase],
     single: Mapping[str, Sequence[Phrase]],
 ) -> ContextOf:
-    """The contexts by utterance id, each list of phrases compiled once.
+    """The contexts by utterance id, each list of phrases compiled once, as long as `MAX_BYTES` hold them all.
 
     Args:
         common: for every utterance.
@@ -48,12 +51,17 @@ def phrase_contexts(
     Raises:
         TextError: naming a phrase that the graph cannot recognise.
     """
-    compiled: dict[tuple[Phrase, ...], ContextGraph] = {}
+    compiled: dict[tuple[Phrase, ...], ContextGraph] = {}  # the last one used at the end
 
     def compile_once(phrases: tuple[Phrase, ...]) -> ContextGraph:
-        if phrases not in compiled:
-            compiled[phrases] = compile_context(phrases, graph, tokenizer=tokenizer)
-        return compiled[phrases]
+        context = compiled.pop(phrases, None)
+        if context is None:
+            context = compile_context(phrases, graph, tokenizer=tokenizer)
+            taken = context.num_bytes + sum(other.num_bytes for other in compiled.values())
+            while compiled and taken > MAX_BYTES:
+                taken -= compiled.pop(next(iter(compiled))).num_bytes
+        compiled[phrases] = context
+        return context
 
     lists = {name: (*common, *own) for name, own in single.items()}
     for phrases in (tuple(common), *lists.values()):

@@ -94,6 +94,12 @@ class ContextGraph:
         return len(self.tables.next)
 
     @property
+    def num_bytes(self) -> int:
+        """Memory of the tables."""
+        tables = self.tables.next.nbytes + self.tables.gain.nbytes
+        return tables + self._automaton.next.nbytes
+
+    @property
     def is_empty(self) -> bool:
         """Whether there are no phrases: nothing gains anything."""
         return not self.phrases

@@ -1,5 +1,7 @@
 """Language models, phrases and Bayes risk in decoding methods; against n-best lists that have everything."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,3 +207,17 @@ def test_words_with_times(workplace, graph, with_lm, tmp_path: Path) -> None:
     assert read_ctm(folder / "hyp_one_best.ctm") != plain
     no_graph = ["decode", *command[1:5], "--output", str(tmp_path / "out"), "--ctm"]
     assert main(no_graph) == 2
+
+
+def test_lists_of_many_utterances_do_not_pile_up(graph, workplace, monkeypatch) -> None:
+    monkeypatch.setattr("moe_asr.decode.phrases.MAX_BYTES", 2000)
+    single = {str(number): [Phrase("one two", 1.0 + number)] for number in range(40)}
+    context_of = phrase_contexts(graph, workplace.loaded.tokenizer, [], single)
+    first = context_of("0")
+    assert first is not None and context_of("0") is first and 0 < first.num_bytes < 1000
+    known = [weakref.ref(context_of(name)) for name in single]
+    gc.collect()
+    kept = [one for one in known if one() is not None]
+    assert 2 <= len(kept) < 40 and known[-1] in kept
+    again = context_of("3")
+    assert again is not None and again.phrases == tuple(single["3"])
