@@ -14,6 +14,7 @@ the patterns that were found, however it was spread (the shaping of Ng, Harada a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -55,10 +56,26 @@ class Automaton:
 
     def gain(self, rows: np.ndarray, letters: np.ndarray | int) -> np.ndarray:
         """float64, of steps by letters from states of rows; both are broadcast."""
-        before, after = self.state[rows], self.next[rows, letters]
-        gain = self.potential[after] - self.potential[before] + self.out[after]
-        again = (self.last[before] == self.mark) & (np.asarray(letters) == self.mark)
-        return np.where(again & (self.mark >= 0), 0.0, gain)
+        gain = self._enter[self.next[rows, letters]] - self._leave[rows]
+        is_mark = np.equal(letters, self.mark)
+        if self.mark >= 0 and is_mark.any():
+            gain = np.where(is_mark & self._after_mark[rows], 0.0, gain)
+        return gain
+
+    @cached_property
+    def _enter(self) -> np.ndarray:
+        """(K,) float64."""
+        return self.potential + self.out
+
+    @cached_property
+    def _leave(self) -> np.ndarray:
+        """(R,) float64."""
+        return self.potential[self.state]
+
+    @cached_property
+    def _after_mark(self) -> np.ndarray:
+        """(R,) bool."""
+        return self.last[self.state] == self.mark
 
 
 def build_automaton(
