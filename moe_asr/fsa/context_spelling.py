@@ -10,7 +10,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,13 +99,12 @@ def spell_by_characters(
         for index, token in enumerate(tokens)
         if index >= len(SPECIAL_TOKENS) and not _BYTE.fullmatch(token)
     }
-    usable = {piece for index, piece in pieces.items() if in_graph[index]}
-    longest = max(map(len, usable), default=0)
+    usable = _Pieces(piece for index, piece in pieces.items() if in_graph[index])
     letter_of = {SPACE: MARK}
     patterns = []
     for phrase in phrases:
         text = _marked(SPACE + SPACE.join(text_words(phrase.text)) + SPACE)
-        _check_spelled(phrase, text, usable, longest, tokens)
+        _check_spelled(phrase, text, usable, tokens)
         patterns.append([tuple(letter_of.setdefault(c, len(letter_of) + 1) for c in text)])
     units: list[Letters] = [(0,)] * len(tokens)
     units[0] = ()
@@ -161,11 +160,28 @@ def _marked(text: str) -> str:
     return re.sub(f"{SPACE}+", SPACE, text)
 
 
-def _check_spelled(
-    phrase: Phrase, text: str, pieces: set[str], longest: int, tokens: SymbolTable
-) -> None:
-    """TextError unless pieces can be put together to ``text``, at least where an utterance begins."""
-    reached = [False] * (len(text) + 1)
+class _Pieces:
+    """What tokens spell: whole, and cut at boundaries within them, where a phrase may begin or end."""
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        self.whole = set(pieces)
+        self.longest = max(map(len, self.whole), default=0)
+        self.heads: set[str] = set()
+        self.tails: set[str] = set()
+        self.middles: set[str] = set()
+        for piece in self.whole:
+            cuts = [place for place in range(1, len(piece) - 1) if piece[place] == SPACE]
+            self.heads.update(piece[: place + 1] for place in cuts)
+            self.tails.update(piece[place:] for place in cuts)
+            for first, last in itertools.combinations(cuts, 2):
+                self.middles.add(piece[first : last + 1])
+
+
+def _check_spelled(phrase: Phrase, text: str, pieces: _Pieces, tokens: SymbolTable) -> None:
+    """TextError unless tokens can be put together to ``text``, at least where an utterance begins."""
+    if text in pieces.middles:
+        return
+    reached = [text[:end] in pieces.tails for end in range(len(text) + 1)]
     reached[0] = reached[1] = True  # of the mark that it begins with
     for begin in range(len(text)):
         if not reached[begin]:
@@ -173,8 +189,9 @@ def _check_spelled(
         # a mark that has been read may be read again by the piece that follows
         firsts = {begin, begin - 1} if begin and text[begin - 1] == SPACE else {begin}
         for first in firsts:
-            for end in range(begin + 1, min(first + longest, len(text)) + 1):
-                reached[end] |= text[first:end] in pieces
+            for end in range(begin + 1, min(first + pieces.longest, len(text)) + 1):
+                reached[end] |= text[first:end] in pieces.whole
+            reached[-1] |= text[first:] in pieces.heads
     if reached[-1] or reached[-2]:
         return
     spelled = max(end for end, is_reached in enumerate(reached) if is_reached)

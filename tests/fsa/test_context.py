@@ -1,5 +1,6 @@
 """Contextual phrases: whatever way gains are spread, a path gets the boosts of what it says."""
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -223,6 +224,23 @@ def test_the_most_gain_is_reached() -> None:
 def test_a_phrase_that_cannot_be_spelled(text: str, graph: DecodingGraph, message: str) -> None:
     with pytest.raises(TextError, match=message):
         compile_context([Phrase("a"), Phrase(text, source="list:7")], graph)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from([*PIECES, "a▁b", "b▁", "▁中a"]), min_size=1, max_size=4, unique=True),
+       st.sampled_from(["a", "ab", "a b", "b a", "中", "a中", "中 b", "国", "a国"]))  # fmt: skip
+def test_a_phrase_is_refused_if_no_tokens_say_it(pieces: list[str], text: str) -> None:
+    """Also tokens that go beyond the phrase; against all sequences of up to four tokens."""
+    everything = graph_of("T", [*pieces, *(set("▁ab中国") - set(pieces)), "unused"])
+    some = graph_of("T", [*pieces, "unused"])
+    score = compile_context([Phrase(text)], everything).score
+    ids = range(3, 3 + len(pieces))
+    sequences = (itertools.product(ids, repeat=length) for length in range(1, 5))
+    if any(score(sequence) > 0 for sequence in itertools.chain(*sequences)):
+        compile_context([Phrase(text)], some)
+    else:
+        with pytest.raises(TextError, match="spell"):
+            compile_context([Phrase(text)], some)
 
 
 def test_words_must_be_in_the_graph_and_the_lexicon() -> None:
