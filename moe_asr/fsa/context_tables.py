@@ -167,20 +167,24 @@ def with_sequences(tables: Tables, automaton: Automaton, sequences: np.ndarray) 
     rows = tables.class_of[sequences]
     with_phrases = (rows > ANY).any(axis=1)
     ways, number = np.unique(rows[with_phrases], axis=0, return_inverse=True)
-    _check_size((tables.next.shape[1] + len(ways)) * len(tables.next))
-    rows_after = np.repeat(np.arange(automaton.num_rows)[:, None], len(ways), axis=1)
-    gain = np.zeros(rows_after.shape)
-    for classes in ways.T:
-        letters = np.maximum(classes - 1, 0)
-        is_read = classes != NONE
-        gain += np.where(is_read, automaton.gain(rows_after, letters), 0.0)
-        after = automaton.row[automaton.next[rows_after, letters]]
-        rows_after = np.where(is_read, after, rows_after)
+    num_rows, num_classes = tables.next.shape
+    _check_size((num_classes + len(ways)) * num_rows)
+    following = np.empty((num_rows, num_classes + len(ways)), np.int32)
+    gain = np.empty(following.shape, np.float32)
+    following[:, :num_classes], gain[:, :num_classes] = tables.next, tables.gain
+    for row in range(num_rows):
+        rows_after, total = np.full(len(ways), row), np.zeros(len(ways))
+        for classes in ways.T:
+            letters, is_read = np.maximum(classes - 1, 0), classes != NONE
+            total += np.where(is_read, automaton.gain(rows_after, letters), 0.0)
+            after = automaton.row[automaton.next[rows_after, letters]]
+            rows_after = np.where(is_read, after, rows_after)
+        following[row, num_classes:], gain[row, num_classes:] = rows_after, total
     class_of = np.full(len(sequences), ANY, np.int32)
-    class_of[with_phrases] = tables.next.shape[1] + number.reshape(-1)
+    class_of[with_phrases] = num_classes + number.reshape(-1)
     return replace(
         tables,
         class_of=np.concatenate([tables.class_of, class_of]),
-        next=np.concatenate([tables.next, rows_after.astype(np.int32)], axis=1),
-        gain=np.concatenate([tables.gain, gain.astype(np.float32)], axis=1),
+        next=following,
+        gain=gain,
     )
