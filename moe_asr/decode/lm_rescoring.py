@@ -9,7 +9,8 @@ from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
 from moe_asr.decode.first_pass import LatticeMethod, LmScaleOptions, smallest_lattice
 from moe_asr.decode.one_best import LM_SCALES, NBestOptions
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, Hypothesis, register
-from moe_asr.errors import ConfigError
+from moe_asr.errors import ConfigError, GraphError
+from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.nbest import NBestPath
 from moe_asr.lm.score import NgramScorer
 
@@ -165,12 +166,22 @@ class LatticeLmRescoring(_LmRescoring):
 
         Raises:
             TextError: naming a word that a model cannot score.
-            GraphError: if a rescored lattice has too many arcs.
+            GraphError: naming the utterance whose rescored lattice has too many arcs.
         """
-        options = self.options
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            rescored = self._rescore(
+            rescored = self._rescored(name, lattice)
+            if self.resources.keep_paths:
+                paths = self._nbest(rescored, 1)
+                hypotheses.append(self._of_path(name, paths[0] if paths else None, lattice))
+            else:
+                hypotheses.append(self._of_path(name, self._best_path(rescored), lattice))
+        return hypotheses
+
+    def _rescored(self, name: str, lattice: Lattice) -> Lattice:
+        options = self.options
+        try:
+            return self._rescore(
                 lattice,
                 self._new,
                 self._old,
@@ -178,9 +189,5 @@ class LatticeLmRescoring(_LmRescoring):
                 options.graph_scale,
                 search_beam=options.lattice_beam,
             )
-            if self.resources.keep_paths:
-                paths = self._nbest(rescored, 1)
-                hypotheses.append(self._of_path(name, paths[0] if paths else None, lattice))
-            else:
-                hypotheses.append(self._of_path(name, self._best_path(rescored), lattice))
-        return hypotheses
+        except GraphError as error:
+            raise GraphError(f"utterance {name}: {error}") from error

@@ -1,5 +1,6 @@
 """Language models, phrases and Bayes risk in decoding methods; against n-best lists that have everything."""
 
+import functools
 import gc
 import weakref
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from moe_asr.cli.main import main
 from moe_asr.decode.phrases import contexts_of, phrase_contexts, read_utterance_phrases
 from moe_asr.decode.registry import DecodingResources, make_method
-from moe_asr.errors import ConfigError, MoeAsrError, TextError
+from moe_asr.errors import ConfigError, GraphError, MoeAsrError, TextError
 from moe_asr.evaluate.ctm import read_ctm
 from moe_asr.evaluate.wer import read_transcripts
 from moe_asr.fsa.context import Phrase
@@ -81,6 +82,13 @@ def test_rescoring_with_a_language_model(with_lm, batch, takes_out: bool) -> Non
             assert hypothesis.score == pytest.approx(totals[best], abs=1e-3)
         changed += best != 0
     assert changed
+
+
+def test_a_lattice_that_grows_too_large_names_its_utterance(with_lm, batch) -> None:
+    method = make_method("lattice_lm_rescoring", with_lm, WIDE)
+    method._rescore = functools.partial(method._rescore, max_arcs=1)
+    with pytest.raises(GraphError, match="utterance a: rescoring: .* more than 1 arcs"):
+        method.decode(batch)
 
 
 def test_language_models_that_do_not_fit(resources, with_lm, workplace, graph, tmp_path) -> None:
