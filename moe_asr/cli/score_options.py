@@ -74,6 +74,7 @@ def read_and_compare(args: argparse.Namespace) -> "Comparison":
         raise ConfigError(f"a hypothesis is given twice: {', '.join(names)}")
     if args.html_limit < 1 or args.top < 0:
         raise ConfigError("--html-limit must be at least 1, and --top not negative")
+    _check_outputs(args)
 
     normalizer = TextNormalizer(
         NormalizeOptions(args.form, args.fold_case, args.remove_punctuation, args.alternatives),
@@ -99,3 +100,25 @@ def read_and_compare(args: argparse.Namespace) -> "Comparison":
     return compare(
         references, systems, options, speakers, args.blocks != "utterance" and has_speakers
     )
+
+
+def system_suffixes(num_systems: int) -> list[str]:
+    """What the names of each system's trn files end in."""
+    return [""] if num_systems == 1 else [str(number) for number in range(1, num_systems + 1)]
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """`ConfigError` if what is written would take the place of what is read, or of something else written."""
+    from moe_asr.errors import ConfigError
+    from moe_asr.evaluate.transcripts import scored_paths
+
+    read = [path for path in (args.ref, *args.hyp, args.glm, args.utt2spk) if path]
+    written = [path for path in (args.text, args.html, args.json) if path]
+    if args.write_trn:
+        for suffix in system_suffixes(len(args.hyp)):
+            written += scored_paths(args.write_trn, suffix)
+    taken = {path.resolve() for path in read}
+    for path in written:
+        if path.resolve() in taken:
+            raise ConfigError(f"{path}: is read, or written twice: write to another file")
+        taken.add(path.resolve())

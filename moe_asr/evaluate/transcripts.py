@@ -81,6 +81,11 @@ def write_texts(path: PathLike, texts: Mapping[str, str]) -> None:
     (write_trn if name == "trn" else write_transcripts)(path, texts)
 
 
+def scored_paths(directory: PathLike, suffix: str = "") -> list[Path]:
+    """What `write_scored` writes."""
+    return [Path(directory) / f"{side}{suffix}.trn" for side in ("ref", "hyp")]
+
+
 def write_scored(directory: PathLike, report: WerReport, suffix: str = "") -> list[Path]:
     """Writes what was aligned, normalised and with the alternatives chosen, as ``ref.trn`` and ``hyp.trn``.
 
@@ -92,7 +97,7 @@ def write_scored(directory: PathLike, report: WerReport, suffix: str = "") -> li
     Returns:
         The paths of both.
     """
-    paths = [Path(directory) / f"{side}{suffix}.trn" for side in ("ref", "hyp")]
+    paths = scored_paths(directory, suffix)
     for side, path in enumerate(paths):
         texts = {
             name: " ".join(pair[side] or "" for pair in score.alignment if pair[side] is not None)

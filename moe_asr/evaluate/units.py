@@ -64,7 +64,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     syllable = (
         f"[{leading}]*[\uac00-\ud7a3{vowels}][{vowels}]*[{trailing}]*|[{leading}]+|[{trailing}]+"
     )
-    pictograph = "[\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff]"
+    # there are spaces in this range
+    pictograph = r"(?!\s)[\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff]"
     joined = rf"{pictograph}(?:[{extenders}]*(?<=\u200d){pictograph})*"
     return (
         re.compile(f"[{extenders}{leading}{vowels}{trailing}{flags}]"),

@@ -56,10 +56,41 @@ def test_normalised_texts_and_a_ctm(files: Path, capsys: pytest.CaptureFixture[s
 
 def test_alternatives_of_a_trn(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [files / "ref.trn", files / "two.ctm", "--alternatives", "--missing", "empty"]
-    status, printed = score(capsys, *arguments, "--write-trn", files)
+    out = files / "out"
+    status, printed = score(capsys, *arguments, "--write-trn", out)
     assert status == 0 and printed.split("\n")[1].split()[1] == "0.00"
-    assert read_trn(files / "ref.trn")["s2-b"] == "" == read_trn(files / "hyp.trn")["s2-b"]
-    assert read_trn(files / "ref.trn") == read_trn(files / "hyp.trn")
+    assert read_trn(out / "ref.trn")["s2-b"] == "" == read_trn(out / "hyp.trn")["s2-b"]
+    assert read_trn(out / "ref.trn") == read_trn(out / "hyp.trn")
+
+
+def test_what_is_read_is_not_written_over(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ref, trn, one = files / "ref.txt", files / "ref.trn", files / "one.txt"
+    (files / "link.txt").symlink_to(one)
+    rules = files / "rules.glm"
+    before = {path: path.read_bytes() for path in files.iterdir()}
+    for arguments in (
+        [trn, one, "--alternatives", "--write-trn", files],
+        [ref, one, "--text", ref],
+        [ref, one, "--glm", rules, "--json", files / "." / "rules.glm"],
+        [ref, files / "link.txt", "--html", one],
+        [ref, one, "--text", files / "same", "--json", files / "same"],
+        [ref, one, "--json", files / "hyp.trn", "--write-trn", files / "."],
+    ):
+        status, printed = score(capsys, *arguments)
+        assert status == 2 and "is read, or written twice" in printed, arguments
+    assert {path: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_scores_are_printed_though_a_file_cannot_be_written(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = files / "folder.html"
+    folder.mkdir()
+    arguments = [files / "ref.txt", files / "one.txt", "--text", files / "a", "--html", folder]
+    assert main(["score", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert "one.txt" in out and f"written: {files / 'a'}" in out
+    assert err == f"moe-asr score: error: {folder}: cannot be written: Is a directory\n"
 
 
 def test_bad_input_is_one_line_and_status_2(

@@ -36,6 +36,14 @@ def test_clusters(clusters: list[str]) -> None:
     assert characters(" ".join(clusters)) == clusters
 
 
+def test_no_space_is_a_character() -> None:
+    """Nor is part of one, beside marks and after joiners; some are among the pictographs."""
+    spaces = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
+    assert "\u205f" in spaces and "\u3000" in spaces
+    for space in spaces:
+        assert characters(f"e\u0301{space}\u2764\u200d{space}x") == ["e\u0301", "\u2764\u200d", "x"]
+
+
 @given(st.lists(st.sampled_from(CHARACTERS), max_size=12).map("".join))
 def test_nothing_but_spaces_is_lost(text: str) -> None:
     assert "".join(characters(text)) == "".join(text.split())
