@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draw", action="append", default=[], metavar="ID", help="repeatable: draw this cut"
     )
+    parser.add_argument(
+        "--keep-going", action="store_true",
+        help="leave out utterances that cannot be aligned, and tell which (default: an error)",
+    )  # fmt: skip
     parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu")
@@ -70,8 +74,18 @@ def run(args: argparse.Namespace) -> int:
     aligner = TextAligner(make_speller(loaded.tokenizer, lexicon), args.topology)
     subsampling = loaded.model.config.subsampling
     times = FrameTimes.of_model(loaded.fbank_options, subsampling, correction)
+    failures: dict[str, str] | None = {} if args.keep_going else None
     found = write_alignments(
-        align_cuts(loaded, cuts, texts, aligner, args.mode, args.streaming, args.max_batch_seconds),
+        align_cuts(
+            loaded,
+            cuts,
+            texts,
+            aligner,
+            args.mode,
+            args.streaming,
+            args.max_batch_seconds,
+            failures=failures,
+        ),
         [cut.id for cut in cuts],
         args.output,
         times,
@@ -83,7 +97,10 @@ def run(args: argparse.Namespace) -> int:
             "streaming": args.streaming,
             "topology": args.topology,
         },
+        failures,
     )
+    if failures:
+        print("\n".join(f"not aligned: {reason}" for reason in failures.values()))
     print(f"written: {args.output / CTM}")
     if args.fit_correction:
         known, shift = timed_tokens(found), times.frame_shift_seconds

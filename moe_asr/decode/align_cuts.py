@@ -17,7 +17,7 @@ from moe_asr.decode.runner import (
     _load,
     make_batches,
 )
-from moe_asr.errors import DataError
+from moe_asr.errors import DataError, TextError
 from moe_asr.files import PathLike
 from moe_asr.fsa.align import Alignment, TextAligner
 
@@ -53,8 +53,11 @@ def align_cuts(
     streaming: bool = False,
     max_batch_seconds: float = 60.0,
     progress: bool = True,
+    failures: dict[str, str] | None = None,
 ) -> Iterator[AlignedCut]:
     """Aligns every cut with its text; longest cuts first, batch by batch.
+
+    That every text can be spelled is seen before any audio is read.
 
     Args:
         model: a model directory, or what `load_model_dir` made of it.
@@ -66,10 +69,12 @@ def align_cuts(
             square of the duration, instead of one pass under a mask.
         max_batch_seconds: padded duration of a batch; a longer cut is a batch of its own.
         progress: show a bar.
+        failures: if given, a cut that is too short, or whose text cannot be spelled or aligned with it, is
+            left out, and gets its reason here by its id.
 
     Raises:
-        DataError: on two cuts of one id, no cuts, a cut without a text or a text without a cut; naming a cut
-            that is too short, or whose text cannot be aligned with it.
+        DataError: on two cuts of one id, no cuts, a cut without a text or a text without a cut; without
+            ``failures``, naming a cut that is too short, or whose text cannot be aligned with it.
         AudioError: naming the cut whose audio cannot be read.
         ConfigError: on an unknown mode.
     """
@@ -79,6 +84,7 @@ def align_cuts(
     cuts = list(cuts)
     _check_ids(cuts)
     _check_texts([cut.id for cut in cuts], texts)
+    cuts = _spelled(cuts, texts, aligner, failures)
     fbank = make_batch_fbank(loaded.fbank_options, str(loaded.model.device))
     with tqdm(total=len(cuts), desc="align", unit="utt", disable=not progress) as bar:
         for batch in make_batches(cuts, max_batch_seconds):
@@ -86,12 +92,21 @@ def align_cuts(
             waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
             features = fbank.batch_tensors(waveforms)
             _, log_probs, lengths = _encode(loaded.model, features, mode, streaming)
-            _check_lengths(lengths, features, names)
             log_probs = log_probs.float().cpu()
-            found = aligner.align(log_probs, lengths, [texts[name] for name in names], names)
             for index, cut in enumerate(batch):
-                rows = log_probs[index, : found[index].num_frames]
-                yield AlignedCut(cut, found[index], features[index].cpu(), rows)
+                one = slice(index, index + 1)
+                try:
+                    _check_lengths(lengths[one], features[one], names[one])
+                    (found,) = aligner.align(
+                        log_probs[one], lengths[one], [texts[cut.id]], names[one]
+                    )
+                except DataError as error:
+                    if failures is None:
+                        raise
+                    failures[cut.id] = str(error)
+                    continue
+                rows = log_probs[index, : found.num_frames]
+                yield AlignedCut(cut, found, features[index].cpu(), rows)
             bar.update(len(batch))
 
 
@@ -104,3 +119,24 @@ def _check_texts(names: list[str], texts: Mapping[str, str]) -> None:
         if missing:
             more = f" (and {len(missing) - 3} more)" if len(missing) > 3 else ""
             raise DataError(f"{len(missing)} {what}: {', '.join(missing[:3])}{more}")
+
+
+def _spelled(
+    cuts: list["Cut"],
+    texts: Mapping[str, str],
+    aligner: TextAligner,
+    failures: dict[str, str] | None,
+) -> list["Cut"]:
+    """The cuts whose texts can be spelled; of the others a `DataError`, or a line in ``failures``."""
+    spelled = []
+    for cut in cuts:
+        try:
+            aligner.speller.spell(texts[cut.id])
+        except TextError as error:
+            reason = f"utterance {cut.id}: {error}"
+            if failures is None:
+                raise DataError(reason) from error
+            failures[cut.id] = reason
+        else:
+            spelled.append(cut)
+    return spelled

@@ -1,6 +1,6 @@
 """What a forced alignment of many cuts comes to: ctm, TextGrids, pictures, figures."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ def write_alignments(
     token_table: SymbolTable,
     drawn: Collection[str] = (),
     settings: dict[str, Any] | None = None,
+    failures: Mapping[str, str] | None = None,
 ) -> list[AlignedCut]:
     """Writes ``alignments.ctm``, ``textgrids/ID.TextGrid``, ``pictures/ID.png`` and ``summary.json``.
 
@@ -81,12 +82,14 @@ def write_alignments(
         token_table: of the model.
         drawn: cut ids of which pictures are drawn.
         settings: what else goes into the summary.
+        failures: what `align_cuts` fills with cuts that are not aligned and why; goes into the summary.
 
     Returns:
         What was found, in the order of ``names``, without features and log-probabilities.
 
     Raises:
-        DataError: if one of ``drawn`` is none of ``names``, or has no features to be drawn.
+        DataError: if one of ``drawn`` is none of ``names``, or has no features to be drawn; if nothing was
+            aligned.
     """
     directory = Path(directory)
     unknown = [name for name in drawn if name not in set(names)]
@@ -103,9 +106,14 @@ def write_alignments(
             _draw(directory / PICTURES, item, words, times, token_table)
         empty = item.features.new_empty(0, 0)  # a slice would keep the whole batch
         kept[name] = AlignedCut(item.cut, alignment, empty, empty)
-    write_ctm(directory / CTM, (word for name in names for word in lines[name]))
-    ordered = [kept[name] for name in names]
-    write_json(directory / SUMMARY, {**(settings or {}), **_summary(ordered, times)})
+    failures = failures or {}
+    if failures and not kept:
+        raise DataError(f"nothing could be aligned: {next(iter(failures.values()))}")
+    ordered = [kept[name] for name in names if name not in failures]
+    write_ctm(directory / CTM, (word for item in ordered for word in lines[item.cut.id]))
+    summary = _summary(ordered, times)
+    summary["not_aligned"] = dict(failures)
+    write_json(directory / SUMMARY, {**(settings or {}), **summary})
     return ordered
 
 

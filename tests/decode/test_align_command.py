@@ -18,7 +18,7 @@ from moe_asr.evaluate.textgrid import read_textgrid
 from moe_asr.fsa.align import TextAligner
 from moe_asr.fsa.time_correction import TimeCorrection
 from moe_asr.text.spelling import make_speller
-from tests.decode.conftest import TEXTS, Workplace
+from tests.decode.conftest import TEXTS, Workplace, make_cut
 
 SHIFT = 0.04
 
@@ -153,6 +153,57 @@ def test_texts_and_lexicons_of_the_users_own(workplace: Workplace, tmp_path: Pat
     assert main([*command, "--lexicon-probabilities"]) == 0
     words = read_ctm(tmp_path / "alignments.ctm")
     assert [[word.word for word in found] for found in words.values()] == [t.split() for t in texts]
+
+
+def test_one_that_cannot_be_aligned_does_not_cost_the_others(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too long a text, a word without spelling, audio without a frame, alone in its batch or not."""
+    short = [
+        make_cut(tmp_path, f"short-{i}", seconds, "one") for i, seconds in enumerate([0.03, 0.02])
+    ]
+    cuts = [*workplace.cuts[:3], *short, *workplace.cuts[3:]]
+    write_cuts(CutSet.from_cuts(cuts), tmp_path / "cuts.jsonl.gz")
+    texts = {cut.id: cut.supervisions[0].text for cut in cuts}
+    texts |= {"utt-1": "two " * 20, "utt-3": "one three"}
+    (tmp_path / "text").write_text("".join(f"{i} {text}\n" for i, text in texts.items()))
+    command = align_command(workplace, tmp_path / "cuts.jsonl.gz", tmp_path / "out")
+    command += [
+        "--text",
+        str(tmp_path / "text"),
+        "--keep-going",
+        "--draw",
+        "utt-3",
+        "--draw",
+        "utt-4",
+    ]
+    for seconds in ("60", "0.1"):
+        assert main([*command, "--max-batch-seconds", seconds]) == 0
+        printed = capsys.readouterr().out
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        kept = ["utt-0", "utt-2", "utt-4"]
+        assert list(summary["utterances"]) == kept
+        assert list(read_ctm(tmp_path / "out" / "alignments.ctm")) == kept
+        reasons = summary["not_aligned"]
+        assert set(reasons) == {"utt-1", "utt-3", "short-0", "short-1"}
+        assert all(f"not aligned: {reason}" in printed for reason in reasons.values())
+        assert "too few frames" in reasons["utt-1"] and "'three' has no" in reasons["utt-3"]
+        assert "too short" in reasons["short-0"]
+        assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["utt-4.png"]
+    nothing = "".join(f"{cut.id} three\n" for cut in cuts)
+    (tmp_path / "text").write_text(nothing)
+    assert main(command) == 2
+    assert "nothing could be aligned: utterance utt-0: word 'three'" in capsys.readouterr().err
+
+
+def test_spelling_is_checked_before_audio_is_read(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moe_asr.decode.align_cuts.load_waveform", None)
+    texts = {cut.id: "one" for cut in workplace.cuts} | {"utt-1": "three"}  # one of the last batch
+    aligner = TextAligner(make_speller(workplace.loaded.tokenizer))
+    with pytest.raises(DataError, match="utterance utt-1: word 'three' has no spelling"):
+        list(align_cuts(workplace.loaded, workplace.cuts, texts, aligner, max_batch_seconds=0.1))
 
 
 def test_errors_are_one_line_and_name_the_culprit(
