@@ -158,6 +158,7 @@ class WordIds:
     def __init__(self, table: SymbolTable) -> None:
         self._table = table
         self._others: dict[str, int] = {}
+        self._names: list[str] = []
 
     def __call__(self, text: str) -> tuple[int, ...]:
         """The ids of the words of a text."""
@@ -167,7 +168,10 @@ class WordIds:
         known = self._table.get(word)
         if known is not None and known > 0:
             return known
-        return self._others.setdefault(word, len(self._table) + len(self._others))
+        if word not in self._others:
+            self._others[word] = len(self._table) + len(self._names)
+            self._names.append(word)
+        return self._others[word]
 
     def is_known(self, word: int) -> bool:
         """Whether an id is one of the table's."""
@@ -177,7 +181,7 @@ class WordIds:
         """The word of an id."""
         if self.is_known(word):
             return self._table.symbol(word)
-        return next(symbol for symbol, number in self._others.items() if number == word)
+        return self._names[word - len(self._table)]
 
 
 def check_same_utterances(names: Iterable[str], texts: Mapping[str, str], source: str) -> None:

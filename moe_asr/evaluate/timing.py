@@ -102,6 +102,11 @@ def score_times(
         raise DataError(
             f"{len(unknown)} utterance(s) have no reference: {', '.join(unknown[:3])}{more}"
         )
+    for source in (references, hypotheses):
+        for name, words in source.items():
+            times = [word.start_seconds for word in words]
+            if times != sorted(times):
+                raise DataError(f"the words of utterance {name} go back in time")
     starts: list[float] = []
     ends: list[float] = []
     for name, reference in references.items():

@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from moe_asr.cli.main import main
 from moe_asr.errors import ConfigError, DataError, GraphError
 from moe_asr.evaluate import lattice_quality
-from moe_asr.evaluate.lattice_quality import QualityOptions, counts_to, measure_lattice
-from moe_asr.evaluate.lattice_report import fit_confidence_scale, score_archive, write_report
+from moe_asr.evaluate.lattice_quality import (
+    QualityOptions,
+    WordIds,
+    counts_to,
+    measure_lattice,
+)
+from moe_asr.evaluate.lattice_report import (
+    fit_confidence_scale,
+    format_summary,
+    score_archive,
+    write_report,
+)
 from moe_asr.evaluate.wer import score, write_transcripts
 from moe_asr.fsa.confidence import word_confidences
 from moe_asr.fsa.lattice import Lattice
@@ -69,6 +79,15 @@ def test_another_hypothesis_and_a_lattice_without_a_path() -> None:
     assert found.correct.tolist() == [True, False] and found.confidences.tolist() == [0.0, 0.0]
     assert (found.rank, found.is_in_lattice, found.sequences) == (None, False, 0)
     assert not measure_lattice(Lattice.empty(7), ()).is_in_lattice
+
+
+def test_words_that_the_table_lacks_keep_their_names() -> None:
+    ids = WordIds(WORDS)
+    numbers = ids("one four <eps> two four five")
+    assert numbers == (1, 4, 5, 2, 4, 6)
+    names = [ids.symbol(number) for number in numbers]
+    assert names == "one four <eps> two four five".split()
+    assert [ids.is_known(number) for number in (0, 1, 3, 4)] == [False, True, True, False]
 
 
 def test_oracles_out_of_order_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +174,36 @@ def test_the_fitted_scale_is_the_best(archive: tuple[Path, dict[str, str]], tmp_
     report = write_report(tmp_path, summary, (scale, fitted))
     assert report["confidence_fitted_on_this_set"]["scale"] == scale
     assert report["confidence"]["words"] == fitted.words
+    ends = ((0.001, True), (0.0011, False), (0.4, False), (1.9, False), (2.0, True))
+    for other, is_end in ends:
+        report["confidence_fitted_on_this_set"]["scale"] = other
+        (row,) = (line for line in format_summary(report).splitlines() if "optimistic" in line)
+        assert ("an end of the range that was searched" in row) == is_end
+
+
+@pytest.mark.parametrize(("is_right", "end"), [(True, 2.0), (False, 0.001)])
+def test_a_fit_that_ends_at_an_end_of_the_range_says_so(
+    is_right: bool,
+    end: float,
+    archive: tuple[Path, dict[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where the best paths are all right, no scale is too large; where all are wrong, none too small."""
+    path, texts = archive
+    with LatticeArchive(path) as lattices:
+        words = {
+            name: [word for p in nbest(lattice, 1) for word in p.words]
+            for name, lattice in lattices
+        }
+    right = {name: " ".join(map(WORDS.symbol, found)) for name, found in words.items()}
+    wrong = {name: " ".join("four" for _ in found) for name, found in words.items()}
+    write_transcripts(tmp_path / "ref.txt", right if is_right else wrong)
+    command = ["score-lattices", "--lattices", str(path), "--ref", str(tmp_path / "ref.txt")]
+    assert main([*command, "--output", str(tmp_path / "out"), "--fit-confidence-scale"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "optimistic" in line)
+    assert float(row.split()[0]) == end
+    assert row.endswith("(fitted on this set: optimistic); an end of the range that was searched")
 
 
 def test_the_command(

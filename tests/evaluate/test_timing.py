@@ -91,6 +91,10 @@ def test_what_cannot_be_compared() -> None:
     two = {"u": [*one["u"], CtmWord("u", "2", 0.0, 0.5, "b")]}
     with pytest.raises(DataError, match="utterance u has words in several channels"):
         score_times(two, one)
+    back = {"u": words_of("u", ("a", 0.5, 0.6), ("a", 0.4, 0.5))}
+    for sides in ((back, one), (one, back)):
+        with pytest.raises(DataError, match="the words of utterance u go back in time"):
+            score_times(*sides)
 
 
 def cut_with(name: str, alignment: dict[str, list[AlignmentItem]] | None) -> MonoCut:
