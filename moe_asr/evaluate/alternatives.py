@@ -5,6 +5,10 @@ errors; it is found by edit distance between the two graphs, exactly, however ma
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from moe_asr.errors import DataError
 from moe_asr.evaluate.units import Words, split_text
@@ -16,7 +20,7 @@ Arc = tuple[int, str | None]  # the state it leads to, and its unit
 MAX_READINGS = 1000  # of one place with alternatives inside alternatives
 NOTHING = "@"  # the alternative of saying nothing
 SIGNS = ("{", "/", "}")
-_ERROR = 1 << 32  # more than a text has units: see `best_readings`
+MAX_CELLS = 1 << 27  # of a table of 8 bytes each: texts of 11,000 units
 
 
 def parse_alternatives(text: str) -> list[Segment]:
@@ -81,45 +85,48 @@ def best_readings(
     Args:
         reference, hypothesis: of `parse_alternatives`.
         unit: what errors are counted in, a key of `UNITS`.
+
+    Raises:
+        DataError: if both are so long that they would need more than a gigabyte.
     """
-    rows, columns = _arcs(reference, unit), _arcs(hypothesis, unit)
-    # Costs are errors, and what they have in common less the length of the reference. Arcs lead to states of
-    # higher numbers: by the time a pair of states is reached in order, all ways to it have been seen.
-    height, width = len(rows) + 1, len(columns) + 1
-    infinity = _ERROR * (height + width)
-    costs = [[infinity] * width for _ in range(height)]
-    back: list[list[tuple[int, int, str | None, str | None]]] = [
-        [(0, 0, None, None)] * width for _ in range(height)
+    from moe_asr.evaluate.alternatives_kernels import best_paths
+
+    ids: dict[str, int] = {}
+    left, right = _graph(reference, unit, ids), _graph(hypothesis, unit, ids)
+    height, width = (len(graph.splits) - 1 for graph in (left, right))
+    if height * width > MAX_CELLS:
+        raise DataError(
+            f"texts of {height - 1} and {width - 1} units are too long to be scored with alternatives: "
+            f"{MAX_CELLS} pairs of them are the most; cut the utterance"
+        )
+    units = list(ids)
+    paths = best_paths(*left, *right)
+    readings = [
+        [units[number] for number in graph.unit[arcs[::-1]].tolist()]
+        for graph, arcs in zip((left, right), paths, strict=True)
     ]
-    costs[0][0] = 0
-    for i in range(height):
-        for j in range(width):
-            cost = costs[i][j]
-            below: list[Arc] = rows[i] if i < height - 1 else []
-            beside: list[Arc] = columns[j] if j < width - 1 else []
-            steps: list[tuple[int, int, str | None, str | None]] = [
-                *((i, m, None, right) for m, right in beside),
-                *((k, j, left, None) for k, left in below),
-                *(
-                    (k, m, left, right)
-                    for k, left in below
-                    for m, right in beside
-                    if left is not None and right is not None
-                ),
-            ]
-            for k, m, left, right in steps:
-                found = cost + (left != right) * _ERROR - (left is not None)
-                if found < costs[k][m]:
-                    costs[k][m] = found
-                    back[k][m] = i, j, left, right
-    i, j = height - 1, width - 1
-    lefts: list[str] = []
-    rights: list[str] = []
-    while i or j:
-        i, j, left, right = back[i][j]
-        lefts += [] if left is None else [left]
-        rights += [] if right is None else [right]
-    return lefts[::-1], rights[::-1]
+    return readings[0], readings[1]
+
+
+class _Graph(NamedTuple):
+    """Arcs sorted by where they lead, as `alternatives_kernels` takes them."""
+
+    splits: NDArray[np.int64]
+    source: NDArray[np.int64]
+    unit: NDArray[np.int64]
+
+
+def _graph(segments: Segments, unit: str, ids: dict[str, int]) -> _Graph:
+    """The graph of a text; units that ``ids`` lacks get numbers in it."""
+    leaving = _arcs(segments, unit)
+    arcs = [
+        (to, source, -1 if one is None else ids.setdefault(one, len(ids)))
+        for source, row in enumerate(leaving)
+        for to, one in row
+    ]
+    table = np.array(sorted(arcs), np.int64).reshape(-1, 3)
+    splits = np.searchsorted(table[:, 0], np.arange(len(leaving) + 2)).astype(np.int64)
+    return _Graph(splits, table[:, 1].copy(), table[:, 2].copy())
 
 
 def _arcs(segments: Segments, unit: str) -> list[list[Arc]]:

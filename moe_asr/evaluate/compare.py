@@ -170,7 +170,10 @@ def score_texts(references: Texts, hypotheses: Texts, unit: str = "word") -> Wer
         if isinstance(reference, str) and isinstance(hypothesis, str):
             pair = reference, hypothesis
         else:
-            pair = best_readings(_segments(reference), _segments(hypothesis), unit)
+            try:
+                pair = best_readings(_segments(reference), _segments(hypothesis), unit)
+            except DataError as error:
+                raise DataError(f"utterance '{name}': {error}") from error
         plain[0][name], plain[1][name] = pair
     return score(plain[0], plain[1], unit)
 

@@ -7,12 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_asr.errors import DataError
+from moe_asr.evaluate import alternatives
 from moe_asr.evaluate.alternatives import (
     Segment,
     best_readings,
     expand,
     parse_alternatives,
 )
+from moe_asr.evaluate.compare import score_texts
 from moe_asr.evaluate.wer import align, count_errors
 
 WORD = st.sampled_from(["a", "b", "cd", "@"])
@@ -58,6 +60,27 @@ def test_there_may_be_more_readings_than_can_be_tried() -> None:
     reference = parse_alternatives("{ a / b c / @ } " * 60)
     left, right = best_readings(reference, ["b", "c"] * 60)
     assert left == right == ["b", "c"] * 60
+
+
+def test_a_recording_as_one_text() -> None:
+    """Words in the thousands, an alternative now and then."""
+    words = [f"w{number * 7919 % 1009}" for number in range(3000)]
+    reference: list[Segment] = [
+        ((word,), (word, "x"), ()) if place % 50 == 0 else word for place, word in enumerate(words)
+    ]
+    hypothesis = [word for place, word in enumerate(words) if place % 7]
+    left, right = best_readings(reference, hypothesis)
+    assert right == hypothesis
+    # an alternative that was not said is nothing; other words that were not are deletions
+    expected = [word for place, word in enumerate(words) if place % 7 or place % 50]
+    assert left == expected
+
+
+def test_texts_that_are_too_long_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternatives, "MAX_CELLS", 20)
+    score_texts({"u": [(("a",), ("b",)), "b", "c"]}, {"u": "a b c d"})
+    with pytest.raises(DataError, match="utterance 'u': texts of 4 and 4 units are too long"):
+        score_texts({"u": [(("a",), ("b",)), "b", "c", "d"]}, {"u": "a b c d"})
 
 
 def test_parsing() -> None:
