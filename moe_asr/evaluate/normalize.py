@@ -15,6 +15,8 @@ from moe_asr.text.normalize import normalize_text
 
 NormalForm = Literal["NFC", "NFKC"]
 NORMAL_FORMS: tuple[NormalForm, ...] = ("NFC", "NFKC")
+# Marks of writing direction, the soft hyphen, the word joiner: nobody sees or says them.
+_UNSEEN = re.compile("[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069]+")
 _CANDIDATE = re.compile(r"[^\w\s]|_")
 _APOSTROPHES = "'\u2019\uff07"
 _SPOKEN = "%&@#\uff05\uff06\uff20\uff03"  # punctuation to Unicode, but said as words
@@ -45,6 +47,8 @@ class NormalizeOptions:
 
 class TextNormalizer:
     """Unicode normal form, single spaces, case, punctuation, alternatives, rules.
+
+    Marks of writing direction, soft hyphens and word joiners are dropped whatever the options.
 
     Args:
         options: which of them.
@@ -104,7 +108,7 @@ class TextNormalizer:
     def _characters(self, text: str) -> str:
         """The steps that know no words."""
         options = self.options
-        text = normalize_text(text)
+        text = normalize_text(text if text.isascii() else _UNSEEN.sub("", text))
         if not text.isascii():
             text = unicodedata.normalize(options.form, text)
         if options.fold_case:

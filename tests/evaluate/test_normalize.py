@@ -50,6 +50,19 @@ def test_steps_are_options() -> None:
         NormalizeOptions("NFD")  # type: ignore[arg-type]
 
 
+def test_what_nobody_sees_makes_no_errors() -> None:
+    """Joiners stay: they change what letters and emoji look like."""
+    hebrew = "\u05e9\u05dc\u05d5\u05dd"
+    for options in (NormalizeOptions(), ALL):
+        normalizer = TextNormalizer(options)
+        assert (
+            normalizer(f"\u200f{hebrew}\u200f \u2067{hebrew}\u2069\u202c") == f"{hebrew} {hebrew}"
+        )
+        assert normalizer("co\u00adop\u2060ed \u200e") == "cooped"
+        assert normalizer("\u0645\u06cc\u200c\u0631") == "\u0645\u06cc\u200c\u0631"
+        assert normalizer("e\u200f\u0301") == "\u00e9"
+
+
 def test_alternatives_keep_their_signs() -> None:
     normalizer = TextNormalizer(
         NormalizeOptions(fold_case=True, remove_punctuation=True, alternatives=True)
