@@ -10,7 +10,7 @@ from moe_asr.errors import DataError, TextError
 from moe_asr.files import PathLike, write_text
 from moe_asr.text.lines import read_lines
 
-_LINE = re.compile(r"(.*?)\s*\(([^()\s]+)\)\s*")
+_LINE = re.compile(r"(.*)\(([^()\s]+)\)\s*")
 
 
 def read_trn(path: PathLike) -> dict[str, str]:
