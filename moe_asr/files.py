@@ -38,6 +38,20 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def writable_directory(path: PathLike) -> Path:
+    """Makes a directory, if there is none; `ConfigError` if files cannot be written into it.
+
+    For what works long before it writes.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written to: {error.strerror}") from error
+
+
 def sort_safetensors_header(path: PathLike) -> None:
     """Puts a safetensors file's header in order: the library writes its metadata in a random one.
 

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.evaluate.alignment_report import CTM, FrameTimes, timed_tokens, write_alignments
     from moe_asr.evaluate.timing import words_of_cuts
     from moe_asr.evaluate.timing_fit import fit_correction, fitted_figures, format_fitted
+    from moe_asr.files import writable_directory
     from moe_asr.fsa.align import TextAligner
     from moe_asr.fsa.time_correction import TimeCorrection
     from moe_asr.model.directory import load_model_dir
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     aligner = TextAligner(make_speller(loaded.tokenizer, lexicon), args.topology)
     subsampling = loaded.model.config.subsampling
     times = FrameTimes.of_model(loaded.fbank_options, subsampling, correction)
+    writable_directory(args.output)
     failures: dict[str, str] | None = {} if args.keep_going else None
     found = write_alignments(
         align_cuts(

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         write_report,
     )
     from moe_asr.evaluate.wer import read_transcripts
+    from moe_asr.files import writable_directory
     from moe_asr.fsa.lattice_file import LatticeArchive
     from moe_asr.text.symbol_table import SymbolTable
 
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     hypotheses = None if args.hyp is None else read_transcripts(args.hyp)
     table = None if args.table is None else SymbolTable.read(args.table)
     with LatticeArchive(args.lattices) as archive:
+        writable_directory(args.output)
         summary = score_archive(archive, references, options, hypotheses, table, progress=True)
         fitted = None
         if args.fit_confidence_scale:

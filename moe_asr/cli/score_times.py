@@ -18,13 +18,14 @@ def run(args: argparse.Namespace) -> int:
     """Prints the figures; writes them and their picture."""
     from moe_asr.evaluate.draw_timing import timing_figure
     from moe_asr.evaluate.timing import format_timing, read_word_times, score_times
-    from moe_asr.files import write_json
+    from moe_asr.files import writable_directory, write_json
     from moe_asr.fsa.lattice_canvas import write_figure
 
     report = score_times(read_word_times(args.reference), read_word_times(args.hypothesis))
     figures = report.figures()
     print(format_timing(figures))
     if args.output is not None:
+        writable_directory(args.output)
         write_json(args.output / "times.json", figures)
         write_figure(timing_figure(report), args.output / "times.png")
         print(f"written: {args.output / 'times.json'}")

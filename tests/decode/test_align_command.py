@@ -222,6 +222,7 @@ def test_errors_are_one_line_and_name_the_culprit(
     (tmp_path / "lexicon").write_text("one o n e\ntwo t ɯ\n")
     (tmp_path / "u.ctm").write_text("utt-9 1 0 1 one\n")
     lexicon = ["--lexicon", str(tmp_path / "lexicon")]
+    same = ["score-times", str(tmp_path / "u.ctm"), str(tmp_path / "u.ctm")]
     for command, message in (
         ([*align, "--text", str(tmp_path / "short")], "1 cut(s) have no text: utt-4"),
         ([*align, "--text", str(tmp_path / "long")], "1 text(s) have no cut: utt-9"),
@@ -238,6 +239,14 @@ def test_errors_are_one_line_and_name_the_culprit(
         ([*align, "--fit-correction", str(tmp_path / "c.json")], "cut 'utt-0' has no word times"),
         ([*align, "--correction", "a", "--fit-correction", "b"], "exclude one another"),
         ([*align, "--threads", "0"], "--threads must be at least 1"),
+        (
+            [*align, "--output", str(tmp_path / "u.ctm" / "out")],
+            "u.ctm/out: cannot be written to: Not a directory",
+        ),
+        (
+            [*same, "--output", str(tmp_path / "u.ctm")],
+            "u.ctm: cannot be written to: File exists",
+        ),
         (["score-times", str(timed_manifest), str(tmp_path / "u.ctm")], "have no reference: utt-9"),
         (["score-times", str(tmp_path / "no"), str(tmp_path / "u.ctm")], "no: cannot be read"),
     ):

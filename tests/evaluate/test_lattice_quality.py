@@ -266,6 +266,10 @@ def test_what_does_not_fit_together(
     assert main([*command, "--ref", str(reference)]) == 2
     assert "ref.txt:2: utterance 'utt0' comes twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    write_transcripts(reference, texts)
+    command[-1] = str(reference)  # a file where the directory should be, found before the work
+    assert main([*command, "--ref", str(reference)]) == 2
+    assert "ref.txt: cannot be written to: File exists" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_document_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
