@@ -194,8 +194,8 @@ def format_summary(report: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"reference     in the lattice {part(reference['in_lattice'])}, in the {most} best "
-        f"{part(reference[f'in_{most}_best'])}, the best {part(reference['first'])}; "
-        f"median rank {reference['median_rank'] or 'none'}",
+        f"{part(reference[f'in_{most}_best'])} (median rank {reference['median_rank'] or 'none'}), "
+        f"the best {part(reference['first'])}",
     ]
     size = report["size"]
     lines += [

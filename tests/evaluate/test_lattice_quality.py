@@ -222,6 +222,10 @@ def test_the_command(
         row = next(row for row in out.splitlines() if row.startswith(line))
         assert int(row[len(line) :].split()[1]) == errors
     assert set(report["by_utterance"]) == set(texts)
+    ranks = sorted(u["rank"] for u in report["by_utterance"].values() if u["rank"] is not None)
+    assert report["reference"]["ranks"] == ranks and 1 < len(ranks) < len(texts)
+    share = f"in the 20 best {100 * len(ranks) / len(texts):.1f} %"
+    assert f"{share} (median rank {ranks[(len(ranks) - 1) // 2]})" in out
     for name in ("nbest_oracle.png", "calibration.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     rows = (tmp_path / "out" / "confidences.txt").read_text().splitlines()
