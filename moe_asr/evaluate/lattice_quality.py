@@ -1,6 +1,7 @@
 """What lattices are worth: what could be chosen from them, how large they are, how sure of their words."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,6 +153,8 @@ def _distance(reference: Sequence[int], words: Sequence[int]) -> int:
 class WordIds:
     """The ids of words, those that a table lacks included: these get ids above its own.
 
+    A word is looked for as it is, then in Unicode's normal form C, as `moe_asr.evaluate.normalize` has it.
+
     ``<eps>``, whose id is 0, is no word of a table.
     """
 
@@ -166,6 +169,9 @@ class WordIds:
 
     def _id(self, word: str) -> int:
         known = self._table.get(word)
+        if known is None and not word.isascii():
+            word = unicodedata.normalize("NFC", word)
+            known = self._table.get(word)
         if known is not None and known > 0:
             return known
         if word not in self._others:
@@ -257,6 +263,7 @@ class QualitySummary:
         return {
             "utterances": len(found),
             "reference_length": length,
+            "empty_references": sum(not u.reference for u in found),
             "unknown_words": sum(
                 not self.ids.is_known(word) for u in found for word in u.reference
             ),

@@ -168,10 +168,16 @@ def _plain(measured: LatticeQuality) -> dict[str, Any]:
 def format_summary(report: Mapping[str, Any]) -> str:
     """Tables of what `write_report` returns."""
     total, unit = report["reference_length"], report["options"]["unit"]
+    empty = report["empty_references"]
     rate = "WER %" if unit == "word" else "TER %"
     lines = [
         f"{report['utterances']:,} lattices, {total:,} {unit}s in the references, "
         f"{report['unknown_words']:,} of them not in the table",
+        *(
+            [f"empty references: {empty:,}; the rates count what is inserted there"]
+            if empty
+            else []
+        ),
         "",
         f"{'':<16}{rate:>8}{'errors':>9}{'sub':>7}{'del':>7}{'ins':>7}",
     ]

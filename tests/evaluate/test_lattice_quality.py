@@ -87,6 +87,10 @@ def test_words_that_the_table_lacks_keep_their_names() -> None:
     assert numbers == (1, 4, 5, 2, 4, 6)
     names = [ids.symbol(number) for number in numbers]
     assert names == "one four <eps> two four five".split()
+    # in whatever normal form, of the table or of the text
+    accents = WordIds(SymbolTable(["<eps>", "\u00e9", "e\u0301a"]))
+    assert accents("\u00e9 e\u0301 e\u0301a") == (1, 1, 2)
+    assert accents("\u00e9b") == accents("e\u0301b") == (3,)
     assert [ids.is_known(number) for number in (0, 1, 3, 4)] == [False, True, True, False]
 
 
@@ -222,6 +226,8 @@ def test_the_command(
         row = next(row for row in out.splitlines() if row.startswith(line))
         assert int(row[len(line) :].split()[1]) == errors
     assert set(report["by_utterance"]) == set(texts)
+    assert report["empty_references"] == list(texts.values()).count("") == 1
+    assert "\nempty references: 1; the rates count what is inserted there\n" in out
     ranks = sorted(u["rank"] for u in report["by_utterance"].values() if u["rank"] is not None)
     assert report["reference"]["ranks"] == ranks and 1 < len(ranks) < len(texts)
     share = f"in the 20 best {100 * len(ranks) / len(texts):.1f} %"
