@@ -1,43 +1,11 @@
 """Aligns known texts with audio: when each word was said, as ctm, TextGrids and pictures."""
 
 import argparse
-from pathlib import Path
 
-from moe_asr.cli.align_input import add_input_arguments, read_lexicon, read_texts
+from moe_asr.cli.align_input import add_arguments, read_lexicon, read_texts
 from moe_asr.errors import ConfigError
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``align``."""
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR")
-    add_input_arguments(parser)
-    parser.add_argument(
-        "--mode", default="full", help="the encoder's context: full (default), chunk16, ..."
-    )
-    parser.add_argument(
-        "--streaming", action="store_true", help="in chunk modes: chunk by chunk, for long audio"
-    )
-    parser.add_argument(
-        "--topology", default="standard", help="of CTC: standard (default) or modified"
-    )
-    parser.add_argument(
-        "--correction", type=Path, metavar="FILE", help="of word times: what --fit-correction wrote"
-    )
-    parser.add_argument(
-        "--fit-correction", type=Path, metavar="FILE",
-        help="fit a correction to the word times that the manifest has, and write it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--draw", action="append", default=[], metavar="ID", help="repeatable: draw this cut"
-    )
-    parser.add_argument(
-        "--keep-going", action="store_true",
-        help="leave out utterances that cannot be aligned, and tell which (default: an error)",
-    )  # fmt: skip
-    parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+__all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> int:

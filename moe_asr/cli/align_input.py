@@ -1,4 +1,4 @@
-"""What ``align`` reads beside the audio: texts and lexicons."""
+"""Arguments of ``align``, and what it reads beside the audio: texts and lexicons."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,7 +14,26 @@ if TYPE_CHECKING:
     from moe_asr.text.symbol_table import SymbolTable
 
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of ``align``."""
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR")
+    _add_input_arguments(parser)
+    parser.add_argument(
+        "--mode", default="full", help="the encoder's context: full (default), chunk16, ..."
+    )
+    parser.add_argument(
+        "--streaming", action="store_true", help="in chunk modes: chunk by chunk, for long audio"
+    )
+    parser.add_argument(
+        "--topology", default="standard", help="of CTC: standard (default) or modified"
+    )
+    parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
+    parser.add_argument("--device", default="cpu")
+    _add_output_arguments(parser)
+
+
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares where cuts, texts and spellings come from."""
     parser.add_argument("--manifest", type=Path, required=True, help="cuts (.jsonl or .jsonl.gz)")
     parser.add_argument(
@@ -28,6 +47,25 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lexicon-probabilities", action="store_true", help="it is 'word probability token ...'"
     )
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what is written, and with which times."""
+    parser.add_argument(
+        "--correction", type=Path, metavar="FILE", help="of word times: what --fit-correction wrote"
+    )
+    parser.add_argument(
+        "--fit-correction", type=Path, metavar="FILE",
+        help="fit a correction to the word times that the manifest has, and write it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--draw", action="append", default=[], metavar="ID", help="repeatable: draw this cut"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true",
+        help="leave out utterances that cannot be aligned, and tell which (default: an error)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
 
 
 def read_texts(args: argparse.Namespace, cuts: Sequence["Cut"]) -> dict[str, str]:
