@@ -233,7 +233,7 @@ class TransformerDecoder(nn.Module):
             (N, P, D), ready for the output layer.
         """
         num_nodes = tokens.shape[1]
-        table = sinusoids(torch.arange(int(depths.max()) + 1, device=tokens.device), self.dim)
+        table = sinusoids(torch.arange(num_nodes, device=tokens.device), self.dim)  # none is deeper
         x = self.embedding(tokens) * math.sqrt(self.dim)
         x = x + table.to(x.dtype)[depths]
         node = torch.arange(num_nodes, device=tokens.device)
