@@ -20,6 +20,7 @@ from moe_asr.decode.registry import (
 from moe_asr.decode.runner import DecodingRun, decode_cuts
 from moe_asr.decode.runner import texts as found_texts
 from moe_asr.errors import ConfigError, DataError
+from moe_asr.evaluate.report import texts_in
 from moe_asr.evaluate.wer import score, split_text
 from moe_asr.text.normalize import normalize_text
 
@@ -124,7 +125,7 @@ def tune(
         options: by method, values of other options than those swept; of the swept ones, where tuning starts.
         grids: by method, the values to try; its ``scales`` by default, or those of them that are named with
             no values.
-        unit: as of `score`.
+        unit: as of `score`; a method whose texts are tokens that spell no words is scored in those.
 
     Returns:
         By method.
@@ -145,7 +146,12 @@ def tune(
     ]
     runners = [runner for one in tuned for runner in one.runners]
     run = decode_cuts(model, cuts, runners, mode, streaming, max_batch_seconds, progress)
-    return {one.method.name: one.sweep(run, texts, unit) for one in tuned}
+    sweeps = {}
+    for one in tuned:
+        counted = unit if one.method.unit == "word" else one.method.unit
+        expected = texts_in(counted, texts, resources.tokenizer)
+        sweeps[one.method.name] = one.sweep(run, expected, counted)
+    return sweeps
 
 
 class _Tuned:
