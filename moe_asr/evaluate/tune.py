@@ -1,15 +1,17 @@
 """Scales of a method, swept on a dev set; `moe_asr.evaluate.scales` keeps what came out."""
 
+import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import kaldialign
 import numpy as np
 
 from moe_asr.decode.candidates import Candidates, RescoringMethod
+from moe_asr.decode.first_pass import FirstPassOptions
 from moe_asr.decode.registry import (
     DecodingMethod,
     DecodingResources,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from moe_asr.model.directory import LoadedModel
 
 Grid = Mapping[str, Sequence[float]]
+_SEARCH_OPTIONS = {field.name for field in fields(FirstPassOptions)}
 _MAX_POINTS = 1_000_000
 _MAX_DECODINGS = 500
 
@@ -255,11 +258,22 @@ def _grid(method: DecodingMethod, grid: Grid | None) -> dict[str, tuple[float, .
             raise ConfigError(f"{method.name} has no option '{name}'")
         if type(getattr(method.options, name)) is not float:
             raise ConfigError(f"{method.name}.{name} is no real number: it cannot be tuned")
+        if method.resources.archive is not None and name in _SEARCH_OPTIONS:
+            raise ConfigError(
+                f"{method.name}.{name} is of the search: given lattices do not change with it"
+            )
         if not len(values) and name not in known:
             raise ConfigError(f"no values for {method.name}.{name}")
-        chosen[name] = tuple(
-            sorted({float(value) for value in (values if len(values) else known[name])})
-        )
+        tried = {float(value) for value in (values if len(values) else known[name])}
+        if isinstance(method, RescoringMethod):
+            possible = {value for value in tried if method.is_possible(name, value)}
+            if len(values) and possible != tried and grid:
+                value = min(tried - possible)
+                raise ConfigError(
+                    f"{method.name}.{name}={value:g} asks for a decoder that the model has not"
+                )
+            tried = possible
+        chosen[name] = tuple(sorted(tried))
     num_points = math.prod(len(values) for values in chosen.values())
     if num_points > _MAX_POINTS:
         raise ConfigError(f"a grid of {num_points} points is too large: at most {_MAX_POINTS}")
@@ -281,7 +295,12 @@ def _with_options(method: DecodingMethod, point: Mapping[str, float]) -> Any:
 
 
 def _with(method: DecodingMethod, point: Mapping[str, float]) -> DecodingMethod:
-    return type(method)(method.resources, _with_options(method, point))
+    options = _with_options(method, point)
+    if not set(point) <= set(getattr(method, "scales", ())):
+        return type(method)(method.resources, options)
+    other = copy.copy(method)  # scales are looked at when it decodes
+    other.options = options
+    return other
 
 
 class _Renamed(DecodingMethod):
