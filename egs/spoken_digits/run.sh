@@ -32,6 +32,7 @@ while [ $# -gt 0 ]; do
 done
 systems=(moe)
 overrides=()
+search=(--option all.n=50) # of decoding with a graph
 strings=(--num-train 6000 --num-dev 240 --num-test 400)
 work=$exp data=$exp
 case $size in
@@ -46,6 +47,7 @@ case $size in
     strings=(--num-train 60 --num-dev 12 --num-test 12)
     overrides=(--set model.preset=tiny --set train.max_steps=20
       --set train.valid_interval=10 --set train.checkpoint_interval=10 --set data.num_workers=0)
+    search=(--option all.n=5 --option all.output_beam=2 --option all.max_active=100) # untrained: all is near
     ;;
 esac
 [ -z "$minutes" ] || overrides+=(--set train.max_minutes="$minutes")
@@ -119,7 +121,7 @@ if runs 5; then
     say 5 "scales of the second pass, on the dev set: $system"
     dir=$(data_of "$system")
     moe_asr tune --model "$work/$system/model" --manifest "$dir/cuts_dev.jsonl.gz" --output "$work/$system/scales" \
-      --graph "$dir/graph/HLG.safetensors" --mode full --mode chunk16 --streaming --option all.n=50 \
+      --graph "$dir/graph/HLG.safetensors" --mode full --mode chunk16 --streaming "${search[@]}" \
       --method attention_rescoring --method one_best --method mbr --method lattice_attention_rescoring
   done
 fi
@@ -135,7 +137,7 @@ if runs 6; then
     done
     on_one_core "$python" -m moe_asr.cli decode --model "$work/$system/model" \
       --output "$work/$system/decode" --manifest "$dir/cuts_test.jsonl.gz" "${methods[@]}" \
-      --graph "$dir/graph/HLG.safetensors" --scales "$work/$system/scales" --option all.n=50 \
+      --graph "$dir/graph/HLG.safetensors" --scales "$work/$system/scales" "${search[@]}" \
       --mode full --mode chunk16 --streaming --threads 1
   done
 fi

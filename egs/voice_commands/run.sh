@@ -29,6 +29,7 @@ done
 
 units=(bpe phone)
 overrides=()
+search=(--option all.n=50) # of decoding with a graph
 # sentences for the language model; to be spoken, and of these in dev and in test; hours of training, dev, test
 lm_sentences=60000 sentences=(14000 600 1000) hours=(7.2 0.3 0.5) bpe_size=60
 validation_sentences=1000
@@ -44,6 +45,7 @@ case $size in
     lm_sentences=3000 sentences=(3000 8 8) hours=(0.02 0.004 0.004) validation_sentences=20
     overrides=(--set model.preset=tiny --set train.max_steps=20 --set train.valid_interval=10
       --set train.checkpoint_interval=10 --set data.num_workers=0)
+    search=(--option all.n=5 --option all.output_beam=2 --option all.max_active=100) # untrained: all is near
     ;;
 esac
 text=$work/text data=$work/data
@@ -136,7 +138,7 @@ decoding() {
     3gram) methods=("${with_ngram[@]}"); arguments+=(--lm "$work/lm/5gram.arpa") ;;
     *) methods=("${with_graph[@]}") ;;
   esac
-  [ "$name" = greedy ] || arguments+=(--graph "$(graph_dir "$unit" "$name")/HLG.safetensors" --option all.n=50)
+  [ "$name" = greedy ] || arguments+=(--graph "$(graph_dir "$unit" "$name")/HLG.safetensors" "${search[@]}")
   for method in "${methods[@]}"; do
     case "${3:-}:$method" in
       tune:ctc_* | tune:attention | tune:*_oracle) ;; # nothing to tune

@@ -52,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     options = parse_options(args.option, names)
     grids = parse_grids(args.grid, names)
     given = read_input(args, args.lattices)
+    if given.resources.archive is not None:
+        mode = given.resources.archive.metadata.get("mode", modes[0])
+        if mode != modes[0]:
+            raise ConfigError(f"{args.lattices}: lattices of mode {mode}, not of {modes[0]}")
     sweeps = {
         mode: tune(
             given.loaded, given.cuts, given.references, given.resources, names, options, grids, mode,

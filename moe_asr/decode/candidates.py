@@ -47,6 +47,10 @@ class RescoringMethod(DecodingMethod):
     scales: ClassVar[Mapping[str, tuple[float, ...]]]
     is_tuned: bool = False
 
+    def is_possible(self, name: str, value: float) -> bool:
+        """Whether the option ``name``, one of `scales`, can have ``value`` with these resources."""
+        return True
+
     @abstractmethod
     def candidates(self, batch: EncodedBatch) -> list[Candidates]:
         """Of N utterances; what is in them does not depend on the options that are `scales`."""

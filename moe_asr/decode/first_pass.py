@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, EncodedBatch, Hypothesis
-from moe_asr.errors import ConfigError, GraphError
+from moe_asr.errors import ConfigError, DataError, GraphError
 from moe_asr.fsa.context_lattice import apply_context
 from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
 from moe_asr.fsa.graph import DecodingGraph
@@ -20,7 +20,9 @@ from moe_asr.fsa.topology import TOPOLOGIES
 
 if TYPE_CHECKING:
     from moe_asr.fsa.context import ContextGraph
+    from moe_asr.fsa.lattice_file import LatticeArchive
     from moe_asr.fsa.lattice_scores import LatticePath
+    from moe_asr.fsa.nbest import NBestPath
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class FirstPass:
         lattice_sink: is called with the name and the lattice of every utterance, if it is set.
 
     Raises:
-        ConfigError: if there is no graph, or the engine cannot do what the options ask for.
+        ConfigError: if there is no graph, or the engine cannot do what the options ask for; if lattices of an
+            archive were searched with another ``graph_scale``, or with phrases.
         GraphError: if the graph is not over the tokenizer's tokens, or the engine cannot search it; if
             lattices of an archive are over other tokens or words than the graph.
         MissingDependencyError: if the engine needs k2, and there is none.
@@ -108,6 +111,7 @@ class FirstPass:
                 self.graph.token_table, self.graph.word_table,
             ):  # fmt: skip
                 raise GraphError(f"{self._archive.path}: the lattices are not of this graph")
+            self._check_metadata(self._archive)
             return
         self._engine = make_engine(
             options.engine,
@@ -131,6 +135,7 @@ class FirstPass:
         Raises:
             DataError: naming the utterance that has NaN or +inf in its frames.
             GraphError: if an archive has no lattice of an utterance.
+        DataError: if that lattice is of another number of frames.
         """
         if self._last is None or self._last[0] is not batch:
             since = time.perf_counter()
@@ -146,6 +151,14 @@ class FirstPass:
         contexts = self._contexts(batch.utterance_ids)
         if self._archive is not None:
             found = [self._archive.read(name) for name in batch.utterance_ids]
+            for name, lattice, length in zip(
+                batch.utterance_ids, found, batch.lengths.tolist(), strict=True
+            ):
+                if lattice.num_frames != length:
+                    raise DataError(
+                        f"{self._archive.path}: the lattice of {name} has {lattice.num_frames} frames, the "
+                        f"utterance {length}: they are not of the same audio and model"
+                    )
         else:
             search = self._engine.search
             arguments = batch.log_probs, batch.lengths, batch.utterance_ids, self.options.partial
@@ -158,6 +171,20 @@ class FirstPass:
             lattice if context is None else apply_context(lattice, context)
             for lattice, context in zip(found, contexts, strict=True)
         ]
+
+    def _check_metadata(self, archive: "LatticeArchive") -> None:
+        searched = archive.metadata.get("options", {})
+        graph_scale = searched.get("graph_scale", self.options.graph_scale)
+        if graph_scale != self.options.graph_scale:
+            raise ConfigError(
+                f"{archive.path}: searched with graph_scale {graph_scale}, the options say "
+                f"{self.options.graph_scale}"
+            )
+        if archive.metadata.get("has_phrases"):
+            raise ConfigError(
+                f"{archive.path}: searched with phrases, whose boosts are in its scores: keep lattices of a "
+                "search without phrases, and give the phrases with them"
+            )
 
     def boosts(
         self, utterance_ids: Sequence[str], lists: "Sequence[Sequence[NBestPath]]"

@@ -47,6 +47,7 @@ def keep_lattices(
             path = Path(directory) / f"lattices_{method.name}.safetensors"  # type: ignore[arg-type]
             options = _options(first_pass)
             about = {**(metadata or {}), "method": method.name, "options": options}
+            about["has_phrases"] = method.resources.context_of is not None
             graph = first_pass.graph
             writer = LatticeWriter(path, graph.token_table, graph.word_table, about)
             first_pass.lattice_sink = stack.enter_context(writer).write

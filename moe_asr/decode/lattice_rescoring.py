@@ -97,6 +97,10 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
         nbest(smallest_lattice(), 1)
         self._nbest = nbest
 
+    def is_possible(self, name: str, value: float) -> bool:
+        """See `RescoringMethod.is_possible`."""
+        return has_decoders(self, name, value)
+
     def candidates(self, batch: EncodedBatch) -> list[Candidates]:
         """See `RescoringMethod.candidates`."""
         lattices = self.first_pass.lattices(batch)
@@ -152,6 +156,14 @@ def wanted_decoders(method: RescoringMethod) -> dict[str, bool]:
         "left_to_right": used and options.reverse_weight < 1,
         "right_to_left": used and options.reverse_weight > 0,
     }
+
+
+def has_decoders(method: RescoringMethod, name: str, value: float) -> bool:
+    """Whether the model has the decoders that a weight asks."""
+    left, right = method._model().left_to_right, method._model().right_to_left
+    if name == "reverse_weight":
+        return (left is not None or value >= 1) and (right is not None or value <= 0)
+    return name != "attention_scale" or value <= 0 or left is not None or right is not None
 
 
 def check_decoders(method: RescoringMethod, options: SecondPassOptions) -> None:

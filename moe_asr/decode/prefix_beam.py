@@ -13,6 +13,7 @@ from moe_asr.decode.lattice_rescoring import (
     REVERSE_WEIGHTS,
     SecondPassOptions,
     check_decoders,
+    has_decoders,
     wanted_decoders,
 )
 from moe_asr.decode.one_best import hypothesis_of
@@ -155,6 +156,10 @@ class AttentionRescoring(_PrefixBeam, RescoringMethod):
     def __init__(self, resources: DecodingResources, options: AttentionRescoringOptions) -> None:
         super().__init__(resources, options)
         check_decoders(self, options)
+
+    def is_possible(self, name: str, value: float) -> bool:
+        """See `RescoringMethod.is_possible`."""
+        return has_decoders(self, name, value)
 
     def candidates(self, batch: EncodedBatch) -> list[Candidates]:
         """See `RescoringMethod.candidates`."""

@@ -63,12 +63,12 @@ def format_method_table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
     ]
     for mode, methods in rows.items():
         for method, row in methods.items():
-            second = row["second_pass_rtf"]
+            second = row.get("second_pass_rtf")  # what was decoded by earlier versions has neither
             cells = [
                 mode,
                 method,
                 f"{row['wer']:.2f}{'' if row['unit'] == 'word' else ' (' + UNITS[row['unit']] + ')'}",
-                _interval(row["interval"]),
+                _interval(row.get("interval")),
                 "" if row["difference"] is None else f"{row['difference']:+.2f}",
                 _interval(row["difference_interval"], "+"),
                 f"{row['rtf'] - (second or 0.0):.4f}",

@@ -49,9 +49,7 @@ def evaluate_run(
         found, expected, counted = texts(hypotheses), references, unit
         if run.units[method] != "word":
             counted = run.units[method]
-            expected = {
-                name: tokenizer.decode(tokenizer.encode(text)) for name, text in references.items()
-            }
+            expected = texts_in(counted, references, tokenizer)
             write_transcripts(directory / f"ref_{counted}.txt", expected)
         report = score(expected, found, counted)
         write_transcripts(directory / f"hyp_{method}.txt", found)
@@ -71,6 +69,13 @@ def evaluate_run(
             "unit": counted,
         }
     return figures
+
+
+def texts_in(unit: str, references: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, str]:
+    """The references in a unit: in that of a tokenizer that spells no words, their tokens."""
+    if tokenizer.spells_words or unit != tokenizer.kind:
+        return dict(references)
+    return {name: tokenizer.decode(tokenizer.encode(text)) for name, text in references.items()}
 
 
 def _interval(report: WerReport) -> list[float] | None:

@@ -1,15 +1,17 @@
 """Scales of a method, swept on a dev set; `moe_asr.evaluate.scales` keeps what came out."""
 
+import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import kaldialign
 import numpy as np
 
 from moe_asr.decode.candidates import Candidates, RescoringMethod
+from moe_asr.decode.first_pass import FirstPassOptions
 from moe_asr.decode.registry import (
     DecodingMethod,
     DecodingResources,
@@ -20,6 +22,7 @@ from moe_asr.decode.registry import (
 from moe_asr.decode.runner import DecodingRun, decode_cuts
 from moe_asr.decode.runner import texts as found_texts
 from moe_asr.errors import ConfigError, DataError
+from moe_asr.evaluate.report import texts_in
 from moe_asr.evaluate.wer import score, split_text
 from moe_asr.text.normalize import normalize_text
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from moe_asr.model.directory import LoadedModel
 
 Grid = Mapping[str, Sequence[float]]
+_SEARCH_OPTIONS = {field.name for field in fields(FirstPassOptions)}
 _MAX_POINTS = 1_000_000
 _MAX_DECODINGS = 500
 
@@ -124,7 +128,7 @@ def tune(
         options: by method, values of other options than those swept; of the swept ones, where tuning starts.
         grids: by method, the values to try; its ``scales`` by default, or those of them that are named with
             no values.
-        unit: as of `score`.
+        unit: as of `score`; a method whose texts are tokens that spell no words is scored in those.
 
     Returns:
         By method.
@@ -145,7 +149,12 @@ def tune(
     ]
     runners = [runner for one in tuned for runner in one.runners]
     run = decode_cuts(model, cuts, runners, mode, streaming, max_batch_seconds, progress)
-    return {one.method.name: one.sweep(run, texts, unit) for one in tuned}
+    sweeps = {}
+    for one in tuned:
+        counted = unit if one.method.unit == "word" else one.method.unit
+        expected = texts_in(counted, texts, resources.tokenizer)
+        sweeps[one.method.name] = one.sweep(run, expected, counted)
+    return sweeps
 
 
 class _Tuned:
@@ -249,11 +258,22 @@ def _grid(method: DecodingMethod, grid: Grid | None) -> dict[str, tuple[float, .
             raise ConfigError(f"{method.name} has no option '{name}'")
         if type(getattr(method.options, name)) is not float:
             raise ConfigError(f"{method.name}.{name} is no real number: it cannot be tuned")
+        if method.resources.archive is not None and name in _SEARCH_OPTIONS:
+            raise ConfigError(
+                f"{method.name}.{name} is of the search: given lattices do not change with it"
+            )
         if not len(values) and name not in known:
             raise ConfigError(f"no values for {method.name}.{name}")
-        chosen[name] = tuple(
-            sorted({float(value) for value in (values if len(values) else known[name])})
-        )
+        tried = {float(value) for value in (values if len(values) else known[name])}
+        if isinstance(method, RescoringMethod):
+            possible = {value for value in tried if method.is_possible(name, value)}
+            if len(values) and possible != tried and grid:
+                value = min(tried - possible)
+                raise ConfigError(
+                    f"{method.name}.{name}={value:g} asks for a decoder that the model has not"
+                )
+            tried = possible
+        chosen[name] = tuple(sorted(tried))
     num_points = math.prod(len(values) for values in chosen.values())
     if num_points > _MAX_POINTS:
         raise ConfigError(f"a grid of {num_points} points is too large: at most {_MAX_POINTS}")
@@ -275,7 +295,12 @@ def _with_options(method: DecodingMethod, point: Mapping[str, float]) -> Any:
 
 
 def _with(method: DecodingMethod, point: Mapping[str, float]) -> DecodingMethod:
-    return type(method)(method.resources, _with_options(method, point))
+    options = _with_options(method, point)
+    if not set(point) <= set(getattr(method, "scales", ())):
+        return type(method)(method.resources, options)
+    other = copy.copy(method)  # scales are looked at when it decodes
+    other.options = options
+    return other
 
 
 class _Renamed(DecodingMethod):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_asr.errors import DataError
+from moe_asr.errors import ConfigError, DataError
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.text.tokenizer import BLANK_ID, SOS_EOS_ID
 
@@ -76,20 +76,22 @@ def attention_beam_search(
         utterance_ids: N names, for messages.
 
     Returns:
-        [utt][hypothesis], at least one of each.
+        [utt][hypothesis], at least one of each, and no more than ``beam_size``.
 
     Raises:
-        ConfigError: if the model has no left-to-right decoder.
+        ConfigError: if the model has no left-to-right decoder, or is in training mode.
         DataError: naming the utterance whose scores are NaN.
     """
+    if model.training:
+        raise ConfigError("the model is in training mode: call model.eval() before decoding")
     decoder = model.attention_decoder()
     num, device = len(memory), memory.device
-    found: list[dict[tuple[int, ...], float]] = [{} for _ in range(num)]
+    ended = [_Ended(options) for _ in range(num)]
     limits = (lengths.to(torch.float64) * options.max_tokens_per_frame).long().clamp(min=1).tolist()
     rows = list(range(num))  # the utterances that go on
     source, cache = decoder.source(memory, lengths), None
     tokens = torch.full((num, 1), SOS_EOS_ID, device=device)
-    prefixes: list[list[tuple[int, ...]]] = [[()] for _ in rows]
+    prefixes: list[list[_Prefix]] = [[()] for _ in rows]
     log_probs = torch.zeros(num, 1, dtype=torch.float64, device=device)
     position = 0
     while rows:
@@ -97,16 +99,13 @@ def attention_beam_search(
         following = logits.float().log_softmax(2).double()
         following[:, :, BLANK_ID] = -math.inf
         total = log_probs[:, :, None] + following  # (N, B, C)
-        if bool(total.isnan().any()):
-            bad = rows[int(total.isnan().flatten(1).any(1).nonzero()[0])]
-            raise DataError(
-                f"utterance {utterance_ids[bad] if utterance_ids else bad}: the decoder's scores are NaN"
-            )
-        ended = total[:, :, SOS_EOS_ID].tolist()
+        ends = total[:, :, SOS_EOS_ID].tolist()
         for row, name in enumerate(rows):
-            for prefix, log_prob in zip(prefixes[row], ended[row], strict=True):
-                if log_prob > -math.inf:
-                    found[name][prefix] = log_prob
+            # where one score is NaN, the sum of the probabilities is, and so are all
+            if any(map(math.isnan, ends[row])):
+                spoken = utterance_ids[name] if utterance_ids else name
+                raise DataError(f"utterance {spoken}: the decoder's scores are NaN")
+            ended[name].add(prefixes[row], ends[row], position)
         total[:, :, SOS_EOS_ID] = -math.inf
         num_tokens = total.shape[2]
         size = min(options.beam_size, total.shape[1] * num_tokens)
@@ -114,16 +113,16 @@ def attention_beam_search(
         parents, tokens = torch.div(flat, num_tokens, rounding_mode="floor"), flat % num_tokens
         position += 1
         prefixes = [
-            [(*prefixes[row][parent], token) for parent, token in zip(*pair, strict=True)]
+            [(prefixes[row][parent], token) for parent, token in zip(*pair, strict=True)]
             for row, pair in enumerate(zip(parents.tolist(), tokens.tolist(), strict=True))
         ]
+        best = log_probs[:, 0].tolist()
         going_on = [
             row
             for row, name in enumerate(rows)
-            if position < limits[name] + 1 and _may_win(
-                float(log_probs[row, 0]), position, limits[name], found[name], options.length_bonus
-            )
-        ]  # fmt: skip
+            if position <= limits[name]
+            and ended[name].may_be_beaten(best[row], position, limits[name])
+        ]
         cache = cache.select(parents)
         if len(going_on) < len(rows):
             kept = torch.tensor(going_on, dtype=torch.int64, device=device)
@@ -131,20 +130,45 @@ def attention_beam_search(
             log_probs, tokens = log_probs[kept], tokens[kept]
             prefixes = [prefixes[row] for row in going_on]
             rows = [rows[row] for row in going_on]
-    return [_sorted(hypotheses, options.length_bonus) for hypotheses in found]
+    return [found.sorted() for found in ended]
 
 
-def _may_win(
-    log_prob: float, length: int, limit: int, found: dict[tuple[int, ...], float], bonus: float
-) -> bool:
-    """Whether a hypothesis of ``length`` tokens, or what comes of it, may beat the best that has ended."""
-    best = max(score + bonus * len(prefix) for prefix, score in found.items())
-    return log_prob + bonus * (limit if bonus > 0 else length) > best
+_Prefix = tuple  # () or (the prefix before, token): what hypotheses share is there once
 
 
-def _sorted(found: dict[tuple[int, ...], float], bonus: float) -> list[AttentionHypothesis]:
-    hypotheses = [
-        AttentionHypothesis(tokens, log_prob, log_prob + bonus * len(tokens))
-        for tokens, log_prob in found.items()
-    ]
-    return sorted(hypotheses, key=lambda hypothesis: (-hypothesis.score, hypothesis.tokens))
+def _tokens(prefix: _Prefix) -> tuple[int, ...]:
+    tokens = []
+    while prefix:
+        prefix, token = prefix
+        tokens.append(token)
+    return tuple(reversed(tokens))
+
+
+class _Ended:
+    """The ``beam_size`` best hypotheses of an utterance that have ended."""
+
+    def __init__(self, options: AttentionBeamOptions) -> None:
+        self._bonus, self._size = options.length_bonus, options.beam_size
+        self._found: list[tuple[float, float, int, _Prefix]] = []  # score, log_prob, length, prefix
+
+    def add(self, prefixes: Sequence[_Prefix], log_probs: Sequence[float], length: int) -> None:
+        """Prefixes of ``length`` tokens, with the end."""
+        self._found += [
+            (log_prob + self._bonus * length, log_prob, length, prefix)
+            for prefix, log_prob in zip(prefixes, log_probs, strict=True)
+            if log_prob > -math.inf
+        ]
+        self._found.sort(key=lambda one: -one[0])
+        del self._found[self._size :]
+
+    def may_be_beaten(self, log_prob: float, length: int, limit: int) -> bool:
+        """Whether a hypothesis of ``length`` tokens, or what comes of it, may beat the best."""
+        return log_prob + self._bonus * (limit if self._bonus > 0 else length) > self._found[0][0]
+
+    def sorted(self) -> list[AttentionHypothesis]:
+        """The best first."""
+        found = [
+            AttentionHypothesis(_tokens(prefix), log_prob, score)
+            for score, log_prob, _, prefix in self._found
+        ]
+        return sorted(found, key=lambda hypothesis: (-hypothesis.score, hypothesis.tokens))

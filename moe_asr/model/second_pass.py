@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from moe_asr.errors import ConfigError, DataError
-from moe_asr.model.token_tree import TokenTree, token_tree
+from moe_asr.model.token_tree import TokenTree, shared_prefix, token_tree
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.nn.decoder import TransformerDecoder
 from moe_asr.text.tokenizer import BLANK_ID, SOS_EOS_ID
@@ -71,11 +71,15 @@ def second_pass_scores(
         N results.
 
     Raises:
-        ConfigError: if a decoder that is asked is not there, or ``max_megabytes`` is not positive.
-        DataError: naming the utterance, if a hypothesis has a token that the model has not, or blank.
+        ConfigError: if a decoder that is asked is not there, the model is in training mode, or
+            ``max_megabytes`` is not positive.
+        DataError: naming the utterance, if a hypothesis has a token that the model has not, or blank, or if
+            its scores are NaN or infinite.
     """
     if not max_megabytes > 0:
         raise ConfigError(f"max_megabytes must be positive, found {max_megabytes}")
+    if model.training:
+        raise ConfigError("the model is in training mode: call model.eval() before decoding")
     names = utterance_ids or [str(n) for n in range(len(hypotheses))]
     if not len(memory) == len(lengths) == len(hypotheses) == len(names):
         raise DataError(
@@ -89,7 +93,9 @@ def second_pass_scores(
             results.append([np.zeros(len(found)) for found in hypotheses])
             continue
         decoder = model.attention_decoder(reverse)
-        results.append(_scores(decoder, memory, lengths, hypotheses, reverse, max_megabytes * 1e6))
+        results.append(
+            _scores(decoder, memory, lengths, hypotheses, names, reverse, max_megabytes * 1e6)
+        )
     return [SecondPassScores(*pair) for pair in zip(*results, strict=True)]
 
 
@@ -98,21 +104,27 @@ def _scores(
     memory: Tensor,
     lengths: Tensor,
     hypotheses: Sequence[Sequence[Tokens]],
+    names: Sequence[str],
     reverse: bool,
     max_bytes: float,
 ) -> list[np.ndarray]:
     scores = [np.zeros(len(found)) for found in hypotheses]
-    bytes_a_node = 4 * 8 * decoder.dim
-    parts = _parts(hypotheses, reverse, int(max_bytes / 2 / bytes_a_node))
-    for group in _groups(parts, max_bytes / 2 / bytes_a_node):
-        rows = torch.tensor([utterance for utterance, _, _ in group], device=memory.device)
-        longest = max(int(lengths[rows].max()), 1)
+    frames = [max(int(length), 1) for length in lengths.tolist()]
+    max_nodes = max_bytes / 2 / (4 * 8 * decoder.dim)
+    parts = _parts(hypotheses, reverse, int(max_nodes))
+    for group in _groups(parts, frames, max_nodes):
+        utterances = [utterance for utterance, _, _ in group]
+        longest = max(frames[utterance] for utterance in utterances)
+        rows = torch.tensor(utterances, device=memory.device)
         trees = [tree for _, _, tree in group]
-        found = _score_trees(
-            decoder, trees, memory[rows, :longest], lengths[rows], max_bytes / 2
-        )  # fmt: skip
+        given = (memory, lengths) if len(memory) == 1 else (memory[rows], lengths[rows])
+        found = _score_trees(decoder, trees, given[0][:, :longest], given[1], max_bytes / 2)
         for (utterance, members, tree), (at_node, at_end) in zip(group, found, strict=True):
             scores[utterance][members] = tree.sums_to(at_node)[tree.last] + at_end[tree.last]
+            if not np.isfinite(scores[utterance][members]).all():
+                raise DataError(
+                    f"utterance {names[utterance]}: the decoder's scores are NaN or infinite"
+                )
     return scores
 
 
@@ -124,32 +136,35 @@ def _parts(hypotheses: Sequence[Sequence[Tokens]], reverse: bool, max_nodes: int
     parts: list[_Part] = []
     for utterance, found in enumerate(hypotheses):
         sequences = [tuple(tokens[::-1]) if reverse else tuple(tokens) for tokens in found]
-        members: list[int] = []
+        members: list[list[int]] = []
         nodes = 0
         for index in sorted(range(len(sequences)), key=sequences.__getitem__):
-            if members and nodes + len(sequences[index]) > max_nodes:
-                # the count is from above: prefixes are shared
-                tree = token_tree([sequences[i] for i in members], SOS_EOS_ID)
-                nodes = tree.num_nodes
-                if nodes + len(sequences[index]) > max_nodes:
-                    parts.append((utterance, members, tree))
-                    members, nodes = [], 0
-            members.append(index)
-            nodes += len(sequences[index])
-        if members:
-            parts.append(
-                (utterance, members, token_tree([sequences[i] for i in members], SOS_EOS_ID))
-            )
+            size = len(sequences[index])
+            previous = sequences[members[-1][-1]] if members else ()
+            added = size - shared_prefix(previous, sequences[index])
+            if not members or nodes + added > max_nodes:
+                members.append([])
+                nodes, added = 1, size  # 1: the root
+            members[-1].append(index)
+            nodes += added
+        for part in members:
+            tree = token_tree([sequences[index] for index in part], SOS_EOS_ID)
+            parts.append((utterance, part, tree))
     return parts
 
 
-def _groups(parts: list[_Part], max_nodes: float) -> Iterator[list[_Part]]:
-    """Trees of similar size together, padding included no more than ``max_nodes``; one at least."""
+def _groups(parts: list[_Part], frames: Sequence[int], max_nodes: float) -> Iterator[list[_Part]]:
+    """Trees of similar size together, padding included no more than ``max_nodes``; one at least.
+
+    A frame counts as 5/8 of a node: itself, its key and value in a layer, and copies of both.
+    """
     group: list[_Part] = []
+    longest = 0
     for part in sorted(parts, key=lambda part: -part[2].num_nodes):
-        if group and group[0][2].num_nodes * (len(group) + 1) > max_nodes:
+        longest = max(longest, frames[part[0]])
+        if group and (group[0][2].num_nodes + 0.625 * longest) * (len(group) + 1) > max_nodes:
             yield group
-            group = []
+            group, longest = [], frames[part[0]]
         group.append(part)
     if group:
         yield group
@@ -169,7 +184,7 @@ def _score_trees(
         return pad_sequence(rows, batch_first=True).to(memory.device)
 
     tokens, parents = padded("tokens"), padded("parents").clamp(min=0)
-    sizes = torch.tensor([tree.num_nodes for tree in trees], device=memory.device)
+    sizes = torch.tensor([tree.num_nodes for tree in trees]).to(memory.device)
     num_nodes = tokens.shape[1]
     block_size = _block_size(decoder, len(trees), memory.shape[1], num_nodes, max_bytes)
     states = decoder.tree_states(
@@ -181,15 +196,21 @@ def _score_trees(
         for begin in range(0, num_nodes, block_size)
     ]
     total = torch.cat(parts, 1)  # (N, P)
-    end = (torch.matmul(states, weight[SOS_EOS_ID]) + bias[SOS_EOS_ID]).float() - total
+    end = _logits(states, weight[SOS_EOS_ID]) + bias[SOS_EOS_ID].float() - total
     index = parents[..., None].expand(-1, -1, states.shape[2])
-    logit = (states.gather(1, index) * weight[tokens]).sum(2) + bias[tokens]
-    at_node = logit.float() - total.gather(1, parents)
+    at_node = _logits(states.gather(1, index), weight[tokens]) + bias[tokens].float()
+    at_node = at_node - total.gather(1, parents)
     at_node[:, 0] = 0.0
+    both = torch.stack([at_node, end], 1).double().cpu().numpy()  # (N, 2, P)
     return [
-        (at_node[row, :size].double().cpu().numpy(), end[row, :size].double().cpu().numpy())
-        for row, size in enumerate(sizes.tolist())
+        (row[0, : tree.num_nodes], row[1, : tree.num_nodes])
+        for row, tree in zip(both, trees, strict=True)
     ]
+
+
+def _logits(states: Tensor, weight: Tensor) -> Tensor:
+    """(N, P) float32, of (N, P, D) and (D,) or (N, P, D): summed in float32, also in half precision."""
+    return (states * weight).sum(2, dtype=torch.float32)
 
 
 def _block_size(

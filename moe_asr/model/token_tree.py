@@ -53,13 +53,7 @@ def token_tree(sequences: Sequence[Sequence[int]], root: int) -> TokenTree:
     previous: Sequence[int] = ()
     for index in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
         sequence = sequences[index]
-        shared = 0
-        while (
-            shared < len(sequence)
-            and shared < len(previous)
-            and sequence[shared] == previous[shared]
-        ):
-            shared += 1
+        shared = shared_prefix(previous, sequence)
         while len(path) > shared + 1:
             ends[path.pop()] = len(tokens)
         for token in sequence[shared:]:
@@ -79,3 +73,9 @@ def token_tree(sequences: Sequence[Sequence[int]], root: int) -> TokenTree:
         np.array(ends, np.int64),
         last,
     )
+
+
+def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the longest common prefix of two sequences."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

@@ -182,8 +182,13 @@ class TransformerDecoder(nn.Module):
 
     def source(self, memory: Tensor, memory_lengths: Tensor) -> DecoderSource:
         """What `step` attends to, of the encoder's output (N, S, D)."""
-        pairs = tuple(layer.source_attention.keys_values(memory) for layer in self.layers)
-        return DecoderSource(pairs, valid_mask(memory_lengths, memory.shape[1])[:, None, None, :])
+        pairs = []
+        for layer in self.layers:
+            key, value = layer.source_attention.keys_values(memory)
+            pairs.append((key.contiguous(), value.contiguous()))  # else every step copies them
+        return DecoderSource(
+            tuple(pairs), valid_mask(memory_lengths, memory.shape[1])[:, None, None, :]
+        )
 
     def step(
         self, tokens: Tensor, position: int, cache: DecoderCache | None, source: DecoderSource
@@ -233,7 +238,7 @@ class TransformerDecoder(nn.Module):
             (N, P, D), ready for the output layer.
         """
         num_nodes = tokens.shape[1]
-        table = sinusoids(torch.arange(int(depths.max()) + 1, device=tokens.device), self.dim)
+        table = sinusoids(torch.arange(num_nodes, device=tokens.device), self.dim)  # none is deeper
         x = self.embedding(tokens) * math.sqrt(self.dim)
         x = x + table.to(x.dtype)[depths]
         node = torch.arange(num_nodes, device=tokens.device)

@@ -218,6 +218,15 @@ def test_lattices_of_an_archive_are_taken(workplace, resources, tmp_path, batch)
         again = make_method("one_best", cached, {})
         silent = EncodedBatch(torch.zeros_like(batch.log_probs), batch.lengths, batch.utterance_ids)
         assert again.decode(silent) == method.decode(batch)
+        shorter = replace(batch, lengths=batch.lengths - 1)
+        with pytest.raises(DataError, match="lattice of a has 12 frames, the utterance 11"):
+            again.decode(shorter)
+    about = {"has_phrases": True}
+    write_lattices(tmp_path / "boosted.safetensors", found, *tables, metadata=about)
+    with LatticeArchive(tmp_path / "boosted.safetensors") as archive:
+        cached = replace(resources, archive=archive, first_passes={})
+        with pytest.raises(ConfigError, match="searched with phrases"):
+            make_method("one_best", cached, {})
 
 
 def test_every_method_says_what_it_needs(workplace, graph, model, batch) -> None:

@@ -1,6 +1,8 @@
 """Tuning: a sweep counts what decoding at each point gives; files of scales; the commands."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from moe_asr.decode.registry import DecodingResources, make_method
 from moe_asr.decode.runner import decode_cuts
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.evaluate.draw_sweep import draw_sweep
+from moe_asr.evaluate.report import evaluate_run
 from moe_asr.evaluate.scales import Scales, read_scales, scales_record
 from moe_asr.evaluate.tune import Sweep, tune
 from moe_asr.evaluate.wer import score, split_text
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.text.lexicon import Lexicon
+from moe_asr.text.phone import PhoneTokenizer
 from tests.decode.conftest import Workplace, workplace
 from tests.decode.test_second_pass_methods import REFERENCES, WIDE, graph, model, resources
 
@@ -67,6 +72,46 @@ def test_a_sweep_is_decoding_at_every_point(workplace, resources, method, option
     assert sweep.default_errors == errors({})
     assert np.ptp(sweep.errors) > 0  # else nothing was tried
     assert sweep.best_errors == errors(sweep.best) == 0
+
+
+def test_phones_are_tuned_as_they_are_scored(workplace, model, tmp_path: Path) -> None:
+    """A method that finds phones counts their errors, not those of words that it cannot spell."""
+    phones = [f"p{i}" for i in range(workplace.loaded.tokenizer.vocab_size - 3)]
+    spelled = {"one": phones[:2], "two": [*phones[2:5], phones[0]]}
+    lexicon = "".join(f"{word} {' '.join(row)}\n" for word, row in spelled.items())
+    lexicon += "rest " + " ".join(phones) + "\n"
+    (tmp_path / "lexicon.txt").write_text(lexicon)
+    tokenizer = PhoneTokenizer.from_lexicon(Lexicon.read(tmp_path / "lexicon.txt"))
+    loaded = replace(workplace.loaded, tokenizer=tokenizer)
+    resources = DecodingResources(tokenizer, model=model)
+    name, grid = "attention_rescoring", {"length_bonus": (-20.0, 0.0, 20.0)}
+    sweep = tune(
+        loaded, workplace.cuts, REFERENCES, resources, [name], grids={name: grid}, progress=False
+    )[name]
+    assert sweep.unit == "phone" and np.ptp(sweep.errors) > 0
+    words = " ".join(REFERENCES.values()).split()
+    assert sweep.num_units == sum(len(spelled[word]) for word in words)
+    for bonus, errors in zip(grid["length_bonus"], sweep.errors, strict=True):
+        method = make_method(name, resources, {"length_bonus": bonus})
+        run = decode_cuts(loaded, workplace.cuts, [method], progress=False)
+        row = evaluate_run(run, REFERENCES, tmp_path, tokenizer)[name]
+        assert row["substitutions"] + row["deletions"] + row["insertions"] == errors
+
+
+def test_decoders_that_are_not_there_are_not_tuned(workplace, model, resources) -> None:
+    one_way = copy.copy(model)
+    one_way._modules = {**model._modules, "right_to_left": None}
+    given = replace(resources, model=one_way, first_passes={})
+    for name in ("attention_rescoring", "lattice_attention_rescoring"):
+        arguments = workplace.loaded, workplace.cuts, REFERENCES, given, [name]
+        options = {name: {"reverse_weight": 0.0}}
+        grid = {"reverse_weight": [], "attention_scale": [0.0, 1.0]}
+        sweep = tune(*arguments, options, {name: grid}, progress=False)[name]
+        assert sweep.grid == {"reverse_weight": (0.0,), "attention_scale": (0.0, 1.0)}
+        make_method(name, given, sweep.best)
+        grid = {"reverse_weight": [0.0, 0.5]}
+        with pytest.raises(ConfigError, match=r"reverse_weight=0.5 asks for a decoder"):
+            tune(*arguments, options, {name: grid}, progress=False)
 
 
 def sweep_of(errors, **grid) -> Sweep:
@@ -197,6 +242,18 @@ def test_tune_then_decode_with_what_it_found(
         (
             [*sweep, "--grid", "one_best.lm_scale="],
             "--grid one_best.lm_scale=: expected METHOD.NAME",
+        ),
+        (
+            [*sweep, "--lattices", str(lattices), "--mode", "chunk4"],
+            "lattices of mode full, not of chunk4",
+        ),
+        (
+            [*sweep, "--lattices", str(lattices), "--option", "all.graph_scale=0.5"],
+            "searched with graph_scale 1.0, the options say 0.5",
+        ),
+        (
+            [*sweep, "--lattices", str(lattices), "--grid", "one_best.search_beam=1,2"],
+            "one_best.search_beam is of the search",
         ),
         ([*sweep, "--grid", "lm_scale=1"], "--grid lm_scale=1: expected METHOD.NAME"),
         ([*sweep, "--grid", "one_best.lm_scale=a"], "'a' are not numbers"),

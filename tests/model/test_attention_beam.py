@@ -1,11 +1,13 @@
 """Beam search of the attention decoder, against all sequences, and batches against single utterances."""
 
+import copy
 import itertools
+import tracemalloc
 
 import pytest
 import torch
 
-from moe_asr.errors import DataError
+from moe_asr.errors import ConfigError, DataError
 from moe_asr.model.attention_beam import AttentionBeamOptions, attention_beam_search
 from moe_asr.model.config import preset
 from moe_asr.model.u2 import U2MoeModel
@@ -69,9 +71,10 @@ def test_a_batch_is_its_utterances(model, encoded, beam) -> None:
 
 
 def test_greedy_is_the_best_token_at_each_step(model, encoded) -> None:
-    found = attention_beam_search(model, *encoded, AttentionBeamOptions(beam_size=1))
-    longest = max(found[0], key=lambda hypothesis: len(hypothesis.tokens)).tokens
-    assert longest
+    options = AttentionBeamOptions(beam_size=1, length_bonus=100.0)
+    ((hypothesis,), *_) = attention_beam_search(model, *encoded, options)
+    longest = hypothesis.tokens
+    assert len(longest) == 4
     memory, length = encoded[0][:1, :4], encoded[1][:1]
     for position in range(len(longest)):
         best = max(
@@ -90,6 +93,25 @@ def test_length_is_bounded(model, encoded) -> None:
     options = AttentionBeamOptions(length_bonus=100.0, max_tokens_per_frame=0.5)
     found = attention_beam_search(model, *encoded, options)
     assert [len(hypotheses[0].tokens) for hypotheses in found] == [2, 1, 1, 1]
+
+
+def test_a_search_that_goes_on_keeps_few_hypotheses(model) -> None:
+    """Attention that never ends would else hold all its prefixes: a square of the frames."""
+    torch.manual_seed(5)
+    memory, lengths = torch.randn(1, 300, model.config.dim), torch.tensor([300])
+    options = AttentionBeamOptions(beam_size=4, length_bonus=50.0)
+    tracemalloc.start()
+    (found,) = attention_beam_search(model, memory, lengths, options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(hypothesis.tokens) for hypothesis in found] == [300] * 4
+    assert len({hypothesis.tokens for hypothesis in found}) == 4
+    assert peak < 700_000, peak
+
+
+def test_no_decoding_in_training_mode(model, encoded) -> None:
+    with pytest.raises(ConfigError, match="training mode"):
+        attention_beam_search(copy.deepcopy(model).train(), *encoded, AttentionBeamOptions())
 
 
 def test_nan_is_named_and_options_are_checked(model, encoded) -> None:

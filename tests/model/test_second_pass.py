@@ -1,5 +1,7 @@
 """Second-pass scores: trees of hypotheses against one hypothesis at a time."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,72 @@ def test_a_decoder_that_is_not_asked_or_not_there(model, encoded) -> None:
     one_way = U2MoeModel(config).eval()
     with pytest.raises(ConfigError, match="no right-to-left decoder"):
         second_pass_scores(one_way, *encoded, HYPOTHESES)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_hypotheses_share_counts_once_where_trees_are_split(reverse) -> None:
+    """Long hypotheses that differ in little: as few trees as can be, and each within the bound."""
+    base = [3 + i % 5 for i in range(100)]
+    found = [[*base[:k], 8, *base[k:]] for k in range(80, 100)]
+    if reverse:
+        found = [tokens[::-1] for tokens in found]
+    parts = second_pass._parts([found], reverse, 200)
+    assert sorted(i for _, members, _ in parts for i in members) == list(range(20))
+    assert len(parts) == 3
+    for _, members, tree in parts:
+        sequences = [tuple(found[i][::-1] if reverse else found[i]) for i in members]
+        assert tree.num_nodes == len({s[:k] for s in sequences for k in range(len(s) + 1)}) <= 200
+
+
+@torch.no_grad()
+def test_keys_and_values_of_many_utterances_are_within_the_bound(model, monkeypatch) -> None:
+    calls: list[int] = []
+    kept = second_pass._score_trees
+
+    def counted(decoder, trees, memory, *others):
+        calls.append(memory.shape[0] * memory.shape[1])
+        return kept(decoder, trees, memory, *others)
+
+    monkeypatch.setattr(second_pass, "_score_trees", counted)
+    memory, lengths = torch.randn(20, 200, model.config.dim), torch.full((20,), 200)
+    hypotheses = [[(3, 4, 2 + n % 7)] for n in range(20)]
+    whole = second_pass_scores(model, memory, lengths, hypotheses)
+    assert calls == [4000, 4000]
+    calls.clear()
+    split = second_pass_scores(model, memory, lengths, hypotheses, max_megabytes=1.0)
+    assert sum(calls) == 8000
+    assert all(5 * 4 * frames * model.config.dim <= 0.5e6 for frames in calls)
+    for one, other in zip(whole, split, strict=True):
+        np.testing.assert_allclose(one.left_to_right, other.left_to_right, atol=1e-4)
+
+
+def test_bfloat16_is_near_float32(model, encoded) -> None:
+    """Sums of many products: taken in half precision they would be off by more than the products are."""
+    torch.manual_seed(0)
+    states = torch.randn(1, 50, 512).bfloat16()
+    weight = torch.randn(1, 50, 512).bfloat16()
+    found = second_pass._logits(states, weight)
+    assert found.dtype == torch.float32
+    expected = (states.double() * weight.double()).sum(2)
+    assert (found - expected).abs().max() < 0.1
+    scores = second_pass_scores(
+        copy.deepcopy(model).bfloat16(), encoded[0].bfloat16(), encoded[1], HYPOTHESES
+    )
+    for one, other in zip(scores, second_pass_scores(model, *encoded, HYPOTHESES), strict=True):
+        np.testing.assert_allclose(one.left_to_right, other.left_to_right, atol=0.3)
+        np.testing.assert_allclose(one.right_to_left, other.right_to_left, atol=0.3)
+
+
+def test_scores_that_are_not_numbers_are_named(model, encoded) -> None:
+    memory = encoded[0].clone()
+    memory[1, 3, 2] = float("nan")
+    with pytest.raises(DataError, match="utterance b: the decoder's scores are NaN"):
+        second_pass_scores(model, memory, encoded[1], HYPOTHESES, utterance_ids=["a", "b", "c"])
+
+
+def test_no_scores_in_training_mode(model, encoded) -> None:
+    with pytest.raises(ConfigError, match="training mode"):
+        second_pass_scores(copy.deepcopy(model).train(), *encoded, HYPOTHESES)
 
 
 def test_wrong_input_is_named(model, encoded) -> None:
