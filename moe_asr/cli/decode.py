@@ -3,15 +3,9 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moe_asr.cli.decoding_input import add_input_arguments
-from moe_asr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from moe_asr.cli.decoding_input import DecodingInput
-    from moe_asr.decode.runner import DecodingRun
-    from moe_asr.fsa.time_correction import TimeCorrection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.decode.registry import make_method
     from moe_asr.decode.runner import DecodingMode, decode_cuts
     from moe_asr.evaluate.report import evaluate_run, format_table
-    from moe_asr.evaluate.scales import read_scales
+    from moe_asr.evaluate.run_ctm import word_graph_of, write_run_ctm
+    from moe_asr.evaluate.scales import options_by_mode, read_scales
     from moe_asr.files import write_json
     from moe_asr.fsa.time_correction import TimeCorrection
 
@@ -60,20 +55,11 @@ def run(args: argparse.Namespace) -> int:
     modes = [DecodingMode.parse(name) for name in dict.fromkeys(args.mode or ["full"])]
     options = parse_options(args.option, names)
     scales = read_scales(args.scales, names)
-    in_mode = {
-        mode.name: {
-            name: scales[name].options(mode.name, options[name])
-            if name in scales
-            else options[name]
-            for name in names
-        }
-        for mode in modes
-    }
+    in_mode = options_by_mode([mode.name for mode in modes], options, scales)
     correction = TimeCorrection.load(args.time_correction) if args.time_correction else None
     given = read_input(args)
     if args.ctm:
-        if given.resources.graph is None or given.resources.graph.kind not in ("HLG", "LG"):
-            raise ConfigError("--ctm needs a graph of words")
+        word_graph_of(given.resources.graph)
         given.resources = replace(given.resources, keep_paths=True)
     results: dict[str, dict[str, Any]] = {}
     for mode in modes:
@@ -87,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
             decoded, given.references, folder, given.loaded.tokenizer, args.unit
         )
         if args.ctm:
-            _write_ctm(decoded, folder, given, correction)
+            durations = {cut.id: float(cut.duration) for cut in given.cuts}
+            graph = given.resources.graph
+            write_run_ctm(decoded, folder, given.loaded, graph, durations, correction)
         for name, found in scales.items():
             results[mode.name][name]["scales"] = found.modes[mode.name]
             results[mode.name][name]["tuned_on_this_set"] = found.is_of(given.references)
@@ -96,20 +84,3 @@ def run(args: argparse.Namespace) -> int:
     print(format_table(results))
     print(f"written: {args.output / 'results.json'}")
     return 0
-
-
-def _write_ctm(
-    decoded: "DecodingRun",
-    folder: Path,
-    given: "DecodingInput",
-    correction: "TimeCorrection | None",
-) -> None:
-    from moe_asr.evaluate.alignment_report import FrameTimes
-    from moe_asr.evaluate.run_ctm import write_run_ctm
-
-    loaded, graph = given.loaded, given.resources.graph
-    assert graph is not None
-    times = FrameTimes.of_model(loaded.fbank_options, loaded.model.config.subsampling)
-    durations = {cut.id: float(cut.duration) for cut in given.cuts}
-    shift = times.frame_shift_seconds
-    write_run_ctm(decoded, folder, graph, loaded.tokenizer, shift, durations, correction)

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_asr.decode.registry import Hypothesis
 from moe_asr.decode.runner import DecodingRun
+from moe_asr.errors import ConfigError
+from moe_asr.evaluate.alignment_report import FrameTimes
 from moe_asr.evaluate.ctm import CtmWord, write_ctm
 from moe_asr.evaluate.word_ctm import path_ctm
 from moe_asr.files import PathLike
@@ -14,13 +17,15 @@ from moe_asr.fsa.word_times import LexiconCutter, SpellingCutter, WordCutter
 from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from moe_asr.model.directory import LoadedModel
+
 
 def write_run_ctm(
     run: DecodingRun,
     directory: PathLike,
-    graph: DecodingGraph,
-    tokenizer: Tokenizer,
-    frame_shift_seconds: float,
+    loaded: "LoadedModel",
+    graph: DecodingGraph | None,
     durations: Mapping[str, float],
     correction: TimeCorrection | None = None,
 ) -> list[Path]:
@@ -28,9 +33,8 @@ def write_run_ctm(
 
     Args:
         run: of methods made with ``keep_paths``.
-        graph: that was searched, of words.
-        tokenizer: the model's.
-        frame_shift_seconds: from one frame of the log-probabilities to the next.
+        loaded: the model that decoded.
+        graph: that was searched.
         durations: seconds of each utterance.
         correction: of the times, see docs/alignment.md.
 
@@ -38,9 +42,12 @@ def write_run_ctm(
         The files.
 
     Raises:
+        ConfigError: if there is no graph, or it is not of words.
         GraphError: if the tokens of a path do not spell its words.
     """
-    cutter = word_cutter(graph, tokenizer)
+    graph = word_graph_of(graph)
+    cutter = word_cutter(graph, loaded.tokenizer)
+    times = FrameTimes.of_model(loaded.fbank_options, loaded.model.config.subsampling)
     files = []
     for method, hypotheses in run.hypotheses.items():
         if not any(hypothesis.path is not None for hypothesis in hypotheses.values()):
@@ -48,11 +55,18 @@ def write_run_ctm(
         words: list[CtmWord] = []
         for name, hypothesis in hypotheses.items():
             words += _words(
-                hypothesis, cutter, graph, frame_shift_seconds, durations[name], correction
+                hypothesis, cutter, graph, times.frame_shift_seconds, durations[name], correction
             )
         files.append(Path(directory) / f"hyp_{method}.ctm")
         write_ctm(files[-1], words)
     return files
+
+
+def word_graph_of(graph: DecodingGraph | None) -> DecodingGraph:
+    """The graph, if there is one and it is of words; `ConfigError` if not."""
+    if graph is None or graph.kind not in ("HLG", "LG"):
+        raise ConfigError("word times are of methods with a graph of words")
+    return graph
 
 
 def word_cutter(graph: DecodingGraph, tokenizer: Tokenizer) -> WordCutter:

@@ -122,6 +122,21 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def options_by_mode(
+    modes: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    scales: Mapping[str, Scales],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The options of every method in every mode, tuned scales included; errors as `Scales.options`."""
+    return {
+        mode: {
+            method: scales[method].options(mode, given) if method in scales else dict(given)
+            for method, given in options.items()
+        }
+        for mode in modes
+    }
+
+
 def _files(folder: Path, method: str) -> list[Path]:
     """The file of a method, if there is one."""
     names = [method, "one_best"] if method in RANKED_BY_ONE_BEST else [method]
