@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,16 +64,33 @@ class LmScaleOptions(FirstPassOptions):
     Attributes:
         lm_scale: weight of the graph's score (language model, lexicon) when the lattice is read; the search's
             ``graph_scale`` is in the lattice already.
+        length_bonus: nats for each token of a path: CTC likes few tokens, and leaves out short words.
     """
 
     lm_scale: float = 1.0
+    length_bonus: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.lm_scale < float("inf"):
             raise ValueError(f"lm_scale must be finite, 0 or more, found {self.lm_scale}")
+        if not abs(self.length_bonus) < float("inf"):
+            raise ValueError(f"length_bonus must be finite, found {self.length_bonus}")
+
+    def weighted(self, lattice: Lattice) -> Lattice:
+        """The lattice whose graph scores are lm_scale times its own, and the bonus where a token begins."""
+        return with_bonus(lattice, self.length_bonus, self.lm_scale)
 
 
+def with_bonus(lattice: Lattice, length_bonus: float, graph_scale: float = 1.0) -> Lattice:
+    """The lattice with graph scores scaled, and a bonus added to every arc that begins a token."""
+    if graph_scale == 1.0 and length_bonus == 0.0:
+        return lattice
+    graph = graph_scale * lattice.graph.astype(np.float64) + length_bonus * lattice.starts_token
+    return replace(lattice, graph=graph.astype(np.float32))
+
+
+LENGTH_BONUSES = (0.0, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)  # what tuning tries
 LM_SCALES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)  # what tuning tries
 
 

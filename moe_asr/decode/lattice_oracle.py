@@ -74,10 +74,7 @@ class NBestOracle(_Oracle):
 
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            found = [
-                path.words
-                for path in nbest(lattice, self.options.n, graph_scale=self.options.lm_scale)
-            ]
+            found = [path.words for path in nbest(self.options.weighted(lattice), self.options.n)]
             _, oracle = nbest_oracle(found, self._reference(name))
             hypotheses.append(self._hypothesis(name, oracle.words, oracle.errors))
         return hypotheses

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
-from moe_asr.decode.first_pass import LM_SCALES, LatticeMethod, smallest_lattice
+from moe_asr.decode.first_pass import LENGTH_BONUSES, LM_SCALES, LatticeMethod, smallest_lattice
 from moe_asr.decode.one_best import NBestOptions
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, register
 from moe_asr.errors import ConfigError
 from moe_asr.model.second_pass import MAX_MEGABYTES, second_pass_scores
 
 ATTENTION_SCALES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0)
-LENGTH_BONUSES = (0.0, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 REVERSE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
-from moe_asr.decode.first_pass import LatticeMethod, LmScaleOptions, smallest_lattice
-from moe_asr.decode.one_best import LM_SCALES, NBestOptions
+from moe_asr.decode.first_pass import LatticeMethod, LmScaleOptions, smallest_lattice, with_bonus
+from moe_asr.decode.one_best import LENGTH_BONUSES, LM_SCALES, NBestOptions
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, Hypothesis, register
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.lattice import Lattice
@@ -57,7 +57,7 @@ class NBestLmRescoring(_LmRescoring, RescoringMethod):
 
     options_type = NBestLmOptions
     options: NBestLmOptions
-    scales = {"lm_scale": LM_SCALES}
+    scales = {"lm_scale": LM_SCALES, "length_bonus": LENGTH_BONUSES}
 
     def __init__(self, resources: DecodingResources, options: NBestLmOptions) -> None:
         super().__init__(resources, options)
@@ -86,6 +86,7 @@ class NBestLmRescoring(_LmRescoring, RescoringMethod):
                     "graph": np.array([path.graph for path in paths]) - old - boost,
                     "lm": new,
                     "boost": boost,
+                    "length": np.array([len(path.tokens) for path in paths], np.float64),
                 },
                 tuple(paths),
                 lattice.is_partial,
@@ -121,7 +122,8 @@ class NBestLmRescoring(_LmRescoring, RescoringMethod):
     @staticmethod
     def total(parts: Parts, options: NBestLmOptions) -> np.ndarray:
         """See `RescoringMethod.total`."""
-        return parts["acoustic"] + parts["graph"] + parts["boost"] + options.lm_scale * parts["lm"]
+        kept = parts["acoustic"] + parts["graph"] + parts["boost"]
+        return kept + options.lm_scale * parts["lm"] + options.length_bonus * parts["length"]
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class LatticeLmRescoring(_LmRescoring):
 
     options_type = LatticeLmOptions
     options: LatticeLmOptions
-    scales = {"lm_scale": LM_SCALES}
+    scales = {"lm_scale": LM_SCALES, "length_bonus": LENGTH_BONUSES}
 
     def __init__(self, resources: DecodingResources, options: LatticeLmOptions) -> None:
         super().__init__(resources, options)
@@ -182,7 +184,7 @@ class LatticeLmRescoring(_LmRescoring):
         options = self.options
         try:
             return self._rescore(
-                lattice,
+                with_bonus(lattice, options.length_bonus),
                 self._new,
                 self._old,
                 options.lm_scale,

@@ -54,10 +54,7 @@ class Mbr(LatticeMethod):
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
             found = self._search(
-                lattice,
-                options.n,
-                acoustic_scale=options.acoustic_scale,
-                graph_scale=options.lm_scale,
+                options.weighted(lattice), options.n, acoustic_scale=options.acoustic_scale
             )
             if found is None:
                 hypotheses.append(Hypothesis(name, "", (), None, ()))

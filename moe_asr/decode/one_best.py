@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from moe_asr.decode.first_pass import LM_SCALES, LatticeMethod, LmScaleOptions, smallest_lattice
+import numpy as np
+
+from moe_asr.decode.first_pass import (
+    LENGTH_BONUSES,
+    LM_SCALES,
+    LatticeMethod,
+    LmScaleOptions,
+    smallest_lattice,
+)
 from moe_asr.decode.registry import (
     Alternative,
     DecodingResources,
@@ -23,7 +31,7 @@ class OneBest(LatticeMethod):
 
     options_type = OneBestOptions
     options: OneBestOptions
-    scales = {"lm_scale": LM_SCALES}
+    scales = {"lm_scale": LM_SCALES, "length_bonus": LENGTH_BONUSES}
 
     def __init__(self, resources: DecodingResources, options: OneBestOptions) -> None:
         super().__init__(resources, options)
@@ -40,12 +48,12 @@ class OneBest(LatticeMethod):
         """See `DecodingMethod.decode`; an utterance without a path has no words and no score."""
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
+            weighted = self.options.weighted(lattice)
             if self.resources.keep_paths:
-                paths = self._nbest(lattice, 1, graph_scale=self.options.lm_scale)
+                paths = self._nbest(weighted, 1)
                 hypotheses.append(self._of_path(name, paths[0] if paths else None, lattice))
             else:
-                found = self._best_path(lattice, 1.0, self.options.lm_scale)
-                hypotheses.append(self._of_path(name, found, lattice))
+                hypotheses.append(self._of_path(name, self._best_path(weighted), lattice))
         return hypotheses
 
 
@@ -71,7 +79,7 @@ class NBest(LatticeMethod):
 
     options_type = NBestOptions
     options: NBestOptions
-    scales = {"lm_scale": LM_SCALES}
+    scales = {"lm_scale": LM_SCALES, "length_bonus": LENGTH_BONUSES}
 
     def __init__(self, resources: DecodingResources, options: NBestOptions) -> None:
         super().__init__(resources, options)
@@ -84,13 +92,17 @@ class NBest(LatticeMethod):
         """See `DecodingMethod.decode`; the lists are the hypotheses' ``alternatives``."""
         hypotheses = []
         for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            paths = self._nbest(lattice, self.options.n, graph_scale=self.options.lm_scale)
+            paths = self._nbest(self.options.weighted(lattice), self.options.n)
             found = tuple(
                 Alternative(
                     self._words(path.words),
                     path.tokens,
                     path.score,
-                    {"acoustic": path.acoustic, "graph": path.graph},
+                    {
+                        "acoustic": path.acoustic,
+                        "graph": float(lattice.graph[path.arcs].sum(dtype=np.float64)),
+                        "length": float(len(path.tokens)),
+                    },
                 )
                 for path in paths
             )

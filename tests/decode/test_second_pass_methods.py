@@ -132,6 +132,34 @@ def test_without_attention_the_second_pass_is_the_first(resources, batch) -> Non
         assert one.words == other.words and one.score == pytest.approx(other.score, abs=1e-4)
 
 
+def test_the_bonus_of_tokens_is_exact(resources, batch) -> None:
+    """Of all word sequences: with the best path of each, whose tokens may be more on another."""
+    scales = {**WIDE, "lm_scale": 0.5, "length_bonus": 15.0}
+    names = ("one_best", "nbest", "nbest_oracle")
+    method, listed, _ = (make_method(name, resources, {**scales}) for name in names)
+    plain = make_method("one_best", resources, WIDE)
+    changed = 0
+    for name, found, best, before, lattice in zip(
+        batch.utterance_ids, method.decode(batch), listed.decode(batch), plain.decode(batch),
+        method.first_pass.lattices(batch), strict=True,
+    ):  # fmt: skip
+        starts = lattice.starts_token.astype(float)
+        arcs = lattice.acoustic + 0.5 * lattice.graph.astype(float) + 15.0 * starts
+        # every path by dynamic programming over the sorted arcs
+        reached = np.full(lattice.num_states, -np.inf)
+        reached[0] = 0.0
+        for src, dst, gain in zip(lattice.src, lattice.dst, arcs, strict=True):
+            reached[dst] = max(reached[dst], reached[src] + gain)
+        assert found.score == pytest.approx(reached[-1], abs=1e-3), name
+        assert best.words == found.words and best.score == pytest.approx(found.score, abs=1e-3)
+        parts = best.alternatives[0].parts
+        assert parts["length"] == len(best.tokens) >= len(before.tokens)
+        total = parts["acoustic"] + 0.5 * parts["graph"] + 15.0 * parts["length"]
+        assert best.score == pytest.approx(total, abs=1e-3)
+        changed += found.words != before.words
+    assert changed
+
+
 def test_attention_rescoring_without_a_graph(resources, model, batch) -> None:
     given = {"beam_size": 6, "token_beam": float("inf")}
     scales = {"ctc_scale": 0.7, "attention_scale": 0.9, "reverse_weight": 0.4}
@@ -258,6 +286,7 @@ def test_options_of_scales_are_checked(resources) -> None:
         ("attention_rescoring", "ctc_scale", -0.1),
         ("attention_rescoring", "beam_size", 0),
         ("one_best", "lm_scale", -1.0),
+        ("one_best", "length_bonus", float("nan")),
     ):
         with pytest.raises(ConfigError, match=option):
             make_method(name, resources, {option: value})

@@ -216,7 +216,7 @@ def test_tune_then_decode_with_what_it_found(
     assert main([*sweep, *grid, "--lattices", str(lattices)]) == 0
     said = capsys.readouterr().out
     assert f"{method[1]}, full: WER" in said and "(33 points)" in said
-    assert "one_best, full: WER" in said and "(10 points)" in said
+    assert "one_best, full: WER" in said and "(80 points)" in said
     row = json.loads((scales / f"{method[1]}.json").read_text())["modes"]["full"]
     assert (scales / f"{method[1]}.full.png").is_file()
 
