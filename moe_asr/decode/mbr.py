@@ -37,8 +37,9 @@ class Mbr(LatticeMethod):
     options_type = MbrOptions
     options: MbrOptions
     scales = {
-        "acoustic_scale": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
-        "lm_scale": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+        "acoustic_scale": (0.2, 0.4, 0.7, 1.0),
+        "lm_scale": (0.2, 0.4, 0.7, 1.0),
+        "length_bonus": (0.0, 0.3, 0.7, 1.5),
     }
 
     def __init__(self, resources: DecodingResources, options: MbrOptions) -> None:
