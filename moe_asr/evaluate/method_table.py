@@ -58,7 +58,7 @@ def format_method_table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
     ``1st pass`` is the RTF of features, encoder and search, ``2nd pass`` that of what came after the search.
     """
     lines = [
-        "| mode | method | error rate % | 95 % | less than one-best | 95 % | RTF 1st pass | RTF 2nd pass |",
+        "| mode | method | error rate % | 95 % | minus one-best | 95 % | RTF 1st pass | RTF 2nd pass |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for mode, methods in rows.items():
