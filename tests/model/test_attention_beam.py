@@ -70,6 +70,7 @@ def test_a_batch_is_its_utterances(model, encoded, beam) -> None:
             assert one.log_prob == pytest.approx(other.log_prob, abs=1e-4)
 
 
+@torch.no_grad()
 def test_greedy_is_the_best_token_at_each_step(model, encoded) -> None:
     options = AttentionBeamOptions(beam_size=1, length_bonus=100.0)
     ((hypothesis,), *_) = attention_beam_search(model, *encoded, options)
