@@ -36,6 +36,7 @@ COMMON = [
     "files",
     "config",
     "torch_versions",
+    "growing",
 ]  # what every room may import, and which imports no room
 OPTIONAL = ["k2", "kaldifeat", "espeakng_loader"]
 HEAVY = ["k2", "lhotse", "matplotlib", "tensorboard", "scipy"]

@@ -3,6 +3,7 @@
 import argparse
 
 from moe_asr.cli.align_input import add_arguments, read_lexicon, read_texts
+from moe_asr.cli.torch_options import apply_torch_options
 from moe_asr.errors import ConfigError
 
 __all__ = ["add_arguments", "run"]
@@ -10,8 +11,6 @@ __all__ = ["add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> int:
     """Writes the alignments and their summary; the correction, if one is fitted."""
-    import torch
-
     from moe_asr.data.manifests import read_cuts
     from moe_asr.decode.align_cuts import align_cuts
     from moe_asr.evaluate.alignment_report import CTM, FrameTimes, timed_tokens, write_alignments
@@ -23,10 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.model.directory import load_model_dir
     from moe_asr.text.spelling import make_speller
 
-    if args.threads is not None:
-        if args.threads < 1:
-            raise ConfigError(f"--threads must be at least 1, found {args.threads}")
-        torch.set_num_threads(args.threads)
+    apply_torch_options(args)
     if args.correction and args.fit_correction:
         raise ConfigError("--correction and --fit-correction exclude one another")
     correction = TimeCorrection.load(args.correction) if args.correction else TimeCorrection()
@@ -34,10 +30,6 @@ def run(args: argparse.Namespace) -> int:
     if args.fit_correction:
         words_of_cuts(cuts, str(args.manifest))  # to find out now what is missing
     texts = read_texts(args, cuts)
-    try:
-        torch.zeros(1, device=args.device)
-    except (AssertionError, RuntimeError) as error:
-        raise ConfigError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     loaded = load_model_dir(args.model, args.device)
     lexicon = read_lexicon(args, loaded.tokenizer.tokens)
     aligner = TextAligner(make_speller(loaded.tokenizer, lexicon), args.topology)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe_asr.errors import ConfigError
+from moe_asr.cli.torch_options import apply_torch_options
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -75,8 +75,6 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
     Args:
         lattices: an archive whose lattices are taken instead of searching.
     """
-    import torch
-
     from moe_asr.data.manifests import read_cuts
     from moe_asr.data.validation import transcript_of
     from moe_asr.decode.phrases import contexts_of
@@ -88,16 +86,9 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
     from moe_asr.lm.arpa import read_arpa
     from moe_asr.model.directory import load_model_dir
 
-    if args.threads is not None:
-        if args.threads < 1:
-            raise ConfigError(f"--threads must be at least 1, found {args.threads}")
-        torch.set_num_threads(args.threads)
+    apply_torch_options(args)
     cuts = list(read_cuts(args.manifest))
     references = collect(((cut.id, transcript_of(cut)) for cut in cuts), str(args.manifest))
-    try:
-        torch.zeros(1, device=args.device)
-    except (AssertionError, RuntimeError) as error:
-        raise ConfigError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     loaded = load_model_dir(args.model, args.device)
     graph = load_graph(args.graph) if args.graph else None
     graph_lm = None

@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Union
 from torch import Tensor
 from tqdm import tqdm
 
-from moe_asr.audio.fbank import make_batch_fbank
-from moe_asr.data.dataset import load_waveform
-from moe_asr.decode.runner import (
-    DecodingMode,
-    _check_ids,
-    _check_lengths,
-    _encode,
-    _load,
-    make_batches,
-)
+from moe_asr.decode.runner import DecodingMode, check_ids, check_lengths, encode_cuts, load_once
 from moe_asr.errors import DataError, TextError
 from moe_asr.files import PathLike
 from moe_asr.fsa.align import Alignment, TextAligner
@@ -80,23 +71,19 @@ def align_cuts(
     """
     if isinstance(mode, str):
         mode = DecodingMode.parse(mode)
-    loaded = _load(model)
+    loaded = load_once(model)
     cuts = list(cuts)
-    _check_ids(cuts)
+    check_ids(cuts)
     _check_texts([cut.id for cut in cuts], texts)
     cuts = _spelled(cuts, texts, aligner, failures)
-    fbank = make_batch_fbank(loaded.fbank_options, str(loaded.model.device))
     with tqdm(total=len(cuts), desc="align", unit="utt", disable=not progress) as bar:
-        for batch in make_batches(cuts, max_batch_seconds):
-            names = [cut.id for cut in batch]
-            waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
-            features = fbank.batch_tensors(waveforms)
-            _, log_probs, lengths = _encode(loaded.model, features, mode, streaming)
-            log_probs = log_probs.float().cpu()
-            for index, cut in enumerate(batch):
+        for batch in encode_cuts(loaded, cuts, mode, streaming, max_batch_seconds):
+            names = [cut.id for cut in batch.cuts]
+            features, lengths, log_probs = batch.features, batch.lengths, batch.log_probs.cpu()
+            for index, cut in enumerate(batch.cuts):
                 one = slice(index, index + 1)
                 try:
-                    _check_lengths(lengths[one], features[one], names[one])
+                    check_lengths(lengths[one], features[one], names[one])
                     (found,) = aligner.align(
                         log_probs[one], lengths[one], [texts[cut.id]], names[one]
                     )
@@ -107,7 +94,7 @@ def align_cuts(
                     continue
                 rows = log_probs[index, : found.num_frames]
                 yield AlignedCut(cut, found, features[index].cpu(), rows)
-            bar.update(len(batch))
+            bar.update(len(names))
 
 
 def _check_texts(names: list[str], texts: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Rescoring: candidates whose score is a weighted sum of parts; so weights are tuned without decoding."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from moe_asr.decode.one_best import hypothesis_of
 from moe_asr.decode.registry import Alternative, DecodingMethod, EncodedBatch, Hypothesis
+from moe_asr.fsa.lattice import Lattice
 
 if TYPE_CHECKING:
     from moe_asr.fsa.nbest import NBestPath
@@ -34,6 +35,29 @@ class Candidates:
     parts: Parts
     paths: "tuple[NBestPath, ...]" = ()
     is_partial: bool = False
+
+
+def lattice_candidates(
+    name: str, lattice: Lattice, paths: "Sequence[NBestPath]", words: Sequence[tuple[str, ...]],
+    boost: np.ndarray, parts: Parts,
+) -> Candidates:  # fmt: skip
+    """The candidates of an n-best list: acoustic and graph scores without boosts, boosts, tokens, and more.
+
+    Args:
+        words: of each path.
+        boost: (n,) of phrases, in the graph scores.
+        parts: what the method adds to them, or puts in their place.
+    """
+    common = {
+        "acoustic": np.array([path.acoustic for path in paths]),
+        "graph": np.array([path.graph for path in paths]) - boost,
+        "boost": boost,
+        "length": np.array([len(path.tokens) for path in paths], np.float64),
+    }
+    tokens = tuple(path.tokens for path in paths)
+    return Candidates(
+        name, tuple(words), tokens, {**common, **parts}, tuple(paths), lattice.is_partial
+    )
 
 
 class RescoringMethod(DecodingMethod):

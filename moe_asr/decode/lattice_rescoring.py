@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
+from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod, lattice_candidates
 from moe_asr.decode.first_pass import LENGTH_BONUSES, LM_SCALES, LatticeMethod, smallest_lattice
 from moe_asr.decode.one_best import NBestOptions
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, register
@@ -115,25 +115,14 @@ class LatticeAttentionRescoring(LatticeMethod, RescoringMethod):
         )
         boosts = self.first_pass.boosts(batch.utterance_ids, lists)
         return [
-            Candidates(
-                name,
-                tuple(self._words(path.words) for path in paths),
-                tuple(path.tokens for path in paths),
-                {
-                    "acoustic": np.array([path.acoustic for path in paths]),
-                    "graph": np.array([path.graph for path in paths]) - boost,
-                    "boost": boost,
-                    "length": np.array([len(path.tokens) for path in paths], np.float64),
-                    "left_to_right": found.left_to_right,
-                    "right_to_left": found.right_to_left,
-                },
-                tuple(paths),
-                lattice.is_partial,
+            lattice_candidates(
+                name, lattice, paths, [self._words(path.words) for path in paths], boost,
+                {"left_to_right": found.left_to_right, "right_to_left": found.right_to_left},
             )
             for name, lattice, paths, boost, found in zip(
                 batch.utterance_ids, lattices, lists, boosts, scores, strict=True
             )
-        ]
+        ]  # fmt: skip
 
     @staticmethod
     def total(parts: Parts, options: LatticeAttentionOptions) -> np.ndarray:

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod
-from moe_asr.decode.first_pass import LatticeMethod, LmScaleOptions, smallest_lattice, with_bonus
-from moe_asr.decode.one_best import LENGTH_BONUSES, LM_SCALES, NBestOptions
+from moe_asr.decode.candidates import Candidates, Parts, RescoringMethod, lattice_candidates
+from moe_asr.decode.first_pass import (
+    LENGTH_BONUSES,
+    LM_SCALES,
+    LatticeMethod,
+    LmScaleOptions,
+    smallest_lattice,
+    with_bonus,
+)
+from moe_asr.decode.one_best import NBestOptions
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, Hypothesis, register
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.lattice import Lattice
@@ -77,24 +84,14 @@ class NBestLmRescoring(_LmRescoring, RescoringMethod):
         parts = self._parts(lists, [lattice.is_partial for lattice in lattices])
         boosts = self.first_pass.boosts(batch.utterance_ids, lists)
         return [
-            Candidates(
-                name,
-                tuple(self._words(path.words) for path in paths),
-                tuple(path.tokens for path in paths),
-                {
-                    "acoustic": np.array([path.acoustic for path in paths]),
-                    "graph": np.array([path.graph for path in paths]) - old - boost,
-                    "lm": new,
-                    "boost": boost,
-                    "length": np.array([len(path.tokens) for path in paths], np.float64),
-                },
-                tuple(paths),
-                lattice.is_partial,
+            lattice_candidates(
+                name, lattice, paths, [self._words(path.words) for path in paths], boost,
+                {"graph": np.array([path.graph for path in paths]) - old - boost, "lm": new},
             )
             for name, lattice, paths, boost, (old, new) in zip(
                 batch.utterance_ids, lattices, lists, boosts, parts, strict=True
             )
-        ]
+        ]  # fmt: skip
 
     def _parts(
         self, lists: Sequence[Sequence[NBestPath]], is_partial: Sequence[bool]

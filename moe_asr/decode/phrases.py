@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from moe_asr.errors import ConfigError, TextError
-from moe_asr.fsa.context import DEFAULT_BOOST, ContextGraph, Phrase, compile_context, read_phrases
+from moe_asr.fsa.context import ContextGraph, Phrase, compile_context, read_phrases
+from moe_asr.fsa.context_phrases import phrase_of_fields
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.text.lines import read_lines
 from moe_asr.text.tokenizer import Tokenizer
@@ -90,11 +91,5 @@ def read_utterance_phrases(path: Path) -> dict[str, list[Phrase]]:
             raise TextError(
                 f"{where}: expected 'id<TAB>phrase' or 'id<TAB>phrase<TAB>boost', found {line!r}"
             )
-        boost = DEFAULT_BOOST
-        if len(rest) == 2:
-            try:
-                boost = float(rest[1])
-            except ValueError:
-                raise TextError(f"{where}: expected a number as boost, found {rest[1]!r}") from None
-        found.setdefault(name.strip(), []).append(Phrase(rest[0], boost, where))
+        found.setdefault(name.strip(), []).append(phrase_of_fields(rest, where))
     return found

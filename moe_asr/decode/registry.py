@@ -130,6 +130,7 @@ class DecodingResources:
         keep_paths: whether hypotheses of lattice methods are to have their ``path``, for word times.
         archive: lattices of an earlier run: they are taken from there, and nothing is searched.
         first_passes: the searches of lattice methods, by their options: methods that agree share one.
+            A copy with other resources begins with none.
     """
 
     tokenizer: Tokenizer
@@ -142,7 +143,7 @@ class DecodingResources:
     context_of: "Callable[[str], ContextGraph | None] | None" = None
     keep_paths: bool = False
     archive: "LatticeArchive | None" = None
-    first_passes: "dict[Any, FirstPass]" = dataclasses.field(default_factory=dict)
+    first_passes: "dict[Any, FirstPass]" = dataclasses.field(default_factory=dict, init=False)
 
 
 class DecodingMethod(ABC):

@@ -119,36 +119,24 @@ def decode_cuts(
     """
     if isinstance(mode, str):
         mode = DecodingMode.parse(mode)
-    loaded = _load(model)
+    loaded = load_once(model)
     cuts = list(cuts)
-    _check_ids(cuts)
+    check_ids(cuts)
     run = DecodingRun({method.name: {} for method in methods})
     own_seconds = {method.name: 0.0 for method in methods}
     passes = {id(method.first_pass): method.first_pass for method in methods if method.first_pass}
     before = {key: first_pass.seconds for key, first_pass in passes.items()}
     with_memory = any(method.needs_memory for method in methods)
     run.units = {method.name: method.unit for method in methods}
-    network, device = loaded.model, loaded.model.device
-    fbank = make_batch_fbank(loaded.fbank_options, str(device))
     with tqdm(total=len(cuts), desc=mode.name, unit="utt", disable=not progress) as bar:
-        for batch in make_batches(cuts, max_batch_seconds):
-            names = [cut.id for cut in batch]
-            waveforms = [load_waveform(cut, loaded.fbank_options.sample_rate) for cut in batch]
-            num_samples = sum(len(samples) for samples in waveforms)
-            run.audio_seconds += num_samples / loaded.fbank_options.sample_rate
-
-            since = time.perf_counter()
-            features = fbank.batch_tensors(waveforms)
-            run.feature_seconds += time.perf_counter() - since
-
-            since = time.perf_counter()
-            memory, log_probs, lengths = _encode(network, features, mode, streaming)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            run.encoder_seconds += time.perf_counter() - since
-            _check_lengths(lengths, features, names)
-
-            encoded = EncodedBatch(log_probs, lengths, names, memory if with_memory else None)
+        for batch in encode_cuts(loaded, cuts, mode, streaming, max_batch_seconds):
+            run.audio_seconds += batch.audio_seconds
+            run.feature_seconds += batch.feature_seconds
+            run.encoder_seconds += batch.encoder_seconds
+            names = [cut.id for cut in batch.cuts]
+            check_lengths(batch.lengths, batch.features, names)
+            memory = batch.memory if with_memory else None
+            encoded = EncodedBatch(batch.log_probs, batch.lengths, names, memory)
             for method in methods:
                 searched = method.first_pass.seconds if method.first_pass else 0.0
                 since = time.perf_counter()
@@ -157,7 +145,7 @@ def decode_cuts(
                 searched = method.first_pass.seconds - searched if method.first_pass else 0.0
                 own_seconds[method.name] += spent - searched
                 run.hypotheses[method.name].update(zip(names, found, strict=True))
-            bar.update(len(batch))
+            bar.update(len(names))
     for method in methods:
         name, first_pass = method.name, method.first_pass
         run.search_seconds[name] = own_seconds[name]
@@ -167,6 +155,56 @@ def decode_cuts(
         found_by_id = run.hypotheses[method.name]
         run.hypotheses[method.name] = {cut.id: found_by_id[cut.id] for cut in cuts}
     return run
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedCuts:
+    """A batch of cuts, encoded, and how long that took.
+
+    Attributes:
+        cuts: N of them.
+        features: [utt] (T, F) float32.
+        memory, log_probs: (N, S, D) and (N, S, C) float32; lengths (N,).
+        audio_seconds: of all of them, without padding.
+        feature_seconds, encoder_seconds: wall time.
+    """
+
+    cuts: list["Cut"]
+    features: list[Tensor]
+    memory: Tensor
+    log_probs: Tensor
+    lengths: Tensor
+    audio_seconds: float
+    feature_seconds: float
+    encoder_seconds: float
+
+
+def encode_cuts(
+    loaded: "LoadedModel",
+    cuts: Sequence["Cut"],
+    mode: DecodingMode,
+    streaming: bool,
+    max_batch_seconds: float,
+) -> Iterator[EncodedCuts]:
+    """Reads and encodes cuts batch by batch, the longest first; arguments and errors as of `decode_cuts`.
+
+    An utterance that is too short for a frame has none: see `check_lengths`.
+    """
+    device, sample_rate = loaded.model.device, loaded.fbank_options.sample_rate
+    fbank = make_batch_fbank(loaded.fbank_options, str(device))
+    for batch in make_batches(cuts, max_batch_seconds):
+        waveforms = [load_waveform(cut, sample_rate) for cut in batch]
+        since = time.perf_counter()
+        features = fbank.batch_tensors(waveforms)
+        between = time.perf_counter()
+        memory, log_probs, lengths = _encode(loaded.model, features, mode, streaming)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        yield EncodedCuts(
+            batch, features, memory, log_probs, lengths,
+            sum(len(samples) for samples in waveforms) / sample_rate,
+            between - since, time.perf_counter() - between,
+        )  # fmt: skip
 
 
 def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[list["Cut"]]:
@@ -197,13 +235,15 @@ def _encode(
     return memory, model.ctc_log_probs(memory), lengths
 
 
-def _load(model: Union[PathLike, "LoadedModel"]) -> "LoadedModel":
+def load_once(model: Union[PathLike, "LoadedModel"]) -> "LoadedModel":
+    """The model of a directory, or what was loaded already."""
     from moe_asr.model.directory import LoadedModel, load_model_dir
 
     return model if isinstance(model, LoadedModel) else load_model_dir(model)
 
 
-def _check_ids(cuts: Sequence["Cut"]) -> None:
+def check_ids(cuts: Sequence["Cut"]) -> None:
+    """Raises `DataError` if there are no cuts, or two of one id."""
     if not cuts:
         raise DataError("no cuts to decode")
     seen = set()
@@ -213,7 +253,8 @@ def _check_ids(cuts: Sequence["Cut"]) -> None:
         seen.add(cut.id)
 
 
-def _check_lengths(lengths: Tensor, features: Sequence[Tensor], names: Sequence[str]) -> None:
+def check_lengths(lengths: Tensor, features: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raises `DataError` naming an utterance without an encoder frame."""
     for length, matrix, name in zip(lengths.tolist(), features, names, strict=True):
         if length < 1:
             raise DataError(

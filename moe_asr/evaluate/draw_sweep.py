@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from moe_asr.errors import MissingDependencyError
 from moe_asr.evaluate.tune import Sweep
 from moe_asr.evaluate.wer import UNITS
 from moe_asr.files import PathLike, atomic_path
+from moe_asr.fsa.lattice_canvas import new_figure
 
 
 def draw_sweep(sweep: Sweep, path: PathLike) -> None:
@@ -20,20 +20,12 @@ def draw_sweep(sweep: Sweep, path: PathLike) -> None:
     Raises:
         MissingDependencyError: if there is no matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"pictures need matplotlib ({error}): pip install matplotlib"
-        ) from error
     names = [name for name, values in sweep.grid.items() if len(values) > 1]
     names = names or list(sweep.grid)
     pairs = [(names[i], names[j]) for i in range(len(names)) for j in range(i)]
     columns = len(names)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * (1 + bool(pairs) * -(-len(pairs) // columns))))
-    FigureCanvasAgg(figure)
     rows = 1 + -(-len(pairs) // columns)
+    figure = new_figure(4.2 * columns, 3.4 * rows)
     for place, name in enumerate(names):
         _curve(figure.add_subplot(rows, columns, place + 1), sweep, name)
     for place, (first, second) in enumerate(pairs):
@@ -42,9 +34,8 @@ def draw_sweep(sweep: Sweep, path: PathLike) -> None:
         f"{sweep.method}: {UNITS[sweep.unit]} on the dev set, {sweep.num_units} units, best "
         f"{sweep.rate(sweep.best_errors):.2f} %"
     )
-    figure.tight_layout()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+        figure.savefig(temporary, format="png")
 
 
 def _curve(axes: Any, sweep: Sweep, name: str) -> None:

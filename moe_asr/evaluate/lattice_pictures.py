@@ -5,23 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from moe_asr.errors import MissingDependencyError
 from moe_asr.evaluate.calibration import Calibration
+from moe_asr.fsa.lattice_canvas import new_figure
 
 _COLORS = ("#1f5f9e", "#d1662b", "#3a7d44", "#7a4b9a")
-
-
-def _new_figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"pictures need matplotlib ({error}): pip install matplotlib"
-        ) from error
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def oracle_figure(figures: Mapping[str, Any]) -> Any:
@@ -32,7 +19,7 @@ def oracle_figure(figures: Mapping[str, Any]) -> Any:
     """
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-    figure = _new_figure(6.4, 4.2)
+    figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
     names = list(figures["nbest_oracle"])
     rates = [figures["nbest_oracle"][n]["wer"] for n in names]
@@ -71,7 +58,7 @@ def calibration_figure(curves: Mapping[str, Calibration]) -> Any:
     Args:
         curves: by name, four at most.
     """
-    figure = _new_figure(6.0, 6.4)
+    figure = new_figure(6.0, 6.4)
     above, below = figure.subplots(
         2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
     )  # a diagram, and a histogram

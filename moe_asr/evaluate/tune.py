@@ -254,7 +254,7 @@ def _grid(method: DecodingMethod, grid: Grid | None) -> dict[str, tuple[float, .
         raise ConfigError(f"{method.name} has no scales to tune by default: give a grid")
     chosen: dict[str, tuple[float, ...]] = {}
     for name, values in (grid or known).items():
-        if name == "" or not hasattr(method.options, name):
+        if not hasattr(method.options, name):
             raise ConfigError(f"{method.name} has no option '{name}'")
         if type(getattr(method.options, name)) is not float:
             raise ConfigError(f"{method.name}.{name} is no real number: it cannot be tuned")

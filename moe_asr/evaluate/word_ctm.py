@@ -16,7 +16,6 @@ def hypothesis_ctm(
     word_table: SymbolTable,
     frame_shift_seconds: float,
     confidences: Sequence[float] | None = None,
-    is_partial: bool = False,
     channel: str = "1",
 ) -> list[CtmWord]:
     """The words of a path through a lattice (`moe_asr.fsa.word_times`), uncorrected.

@@ -1,6 +1,6 @@
 """Phrases to listen for, and the file they are read from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from moe_asr.errors import TextError
@@ -55,17 +55,24 @@ def read_phrases(path: PathLike, default_boost: float = DEFAULT_BOOST) -> list[P
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        text, *rest = line.split("\t")
-        if len(rest) > 1:
+        fields = line.split("\t")
+        if len(fields) > 2:
             raise TextError(f"{where}: expected 'phrase' or 'phrase<TAB>boost', found {line!r}")
-        boost = default_boost
-        if rest:
-            try:
-                boost = float(rest[0])
-            except ValueError:
-                raise TextError(f"{where}: expected a number as boost, found {rest[0]!r}") from None
-        phrases.append(Phrase(text, boost, where))
+        phrases.append(phrase_of_fields(fields, where, default_boost))
     return distinct_phrases(phrases)
+
+
+def phrase_of_fields(
+    fields: Sequence[str], source: str, default_boost: float = DEFAULT_BOOST
+) -> Phrase:
+    """A phrase and, perhaps, its boost, as a line of ``source`` has them; `TextError` as `read_phrases`."""
+    boost = default_boost
+    if len(fields) > 1:
+        try:
+            boost = float(fields[1])
+        except ValueError:
+            raise TextError(f"{source}: expected a number as boost, found {fields[1]!r}") from None
+    return Phrase(fields[0], boost, source)
 
 
 def distinct_phrases(phrases: Iterable[Phrase]) -> list[Phrase]:

@@ -13,6 +13,8 @@ by state topologically where that matters: all into a state are found before tho
 import numpy as np
 from numba import njit
 
+from moe_asr.growing import grown, grown_rows
+
 _inner = njit(nogil=True)  # what only these kernels call is kept in their caches
 _ABSENT = 1 << 20  # above every distance
 # columns of the numbers kept for a column: its state, first row, rows, where these are, the next of the state
@@ -83,7 +85,7 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
         count, column = 0, first[state]
         while column >= 0:
             if count == len(masses):
-                masses = _longer_vector(masses)
+                masses = grown(masses)
             masses[count] = values[column, MASS]
             count, column = count + 1, numbers[column, NEXT]
         threshold = least_mass
@@ -121,7 +123,7 @@ def spread_columns(arc_splits, dst, label, probability, words, bounds, most, lea
                     risk += share * (base + mass * final)
                     continue
                 if num_columns == len(numbers):
-                    numbers, values = _longer(numbers), _longer_values(values)
+                    numbers, values = grown_rows(numbers), _longer_values(values)
                 if 2 * num_columns >= len(table):
                     table = _rehashed(table, numbers, rows, num_columns)
                 if used + length + 1 > len(rows):
@@ -367,28 +369,11 @@ def _rehashed(table, numbers, rows, num_columns):
 
 
 @_inner
-def _longer(array):
-    longer = np.empty((2 * len(array), array.shape[1]), np.int64)
-    for i in range(len(array)):
-        for column in range(array.shape[1]):
-            longer[i, column] = array[i, column]
-    return longer
-
-
-@_inner
 def _longer_values(array):
     longer = np.zeros((2 * len(array), array.shape[1]), np.float64)
     for i in range(len(array)):
         for column in range(array.shape[1]):
             longer[i, column] = array[i, column]
-    return longer
-
-
-@_inner
-def _longer_vector(array):
-    longer = np.empty(2 * len(array), np.float64)
-    for i in range(len(array)):
-        longer[i] = array[i]
     return longer
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from moe_asr.growing import grown_rows
+
 _inner = njit(nogil=True)  # what only these kernels call is kept in their caches
 # columns of an arc that waits at its destination: where it is from, its label, the next one there
 FROM, LABEL, NEXT = range(3)
@@ -34,7 +36,7 @@ def contract(arc_splits, dst, label, weight, frame):
         row = first[state]
         while row >= 0:
             if num_in == len(heads):
-                heads, head_values = _longer(heads), _longer_values(head_values)
+                heads, head_values = grown_rows(heads), grown_rows(head_values)
             num_in = _insert(heads, head_values, num_in, waiting, values, row)
             row = waiting[row, NEXT]
         begin, end = arc_splits[state], arc_splits[state + 1]
@@ -49,7 +51,7 @@ def contract(arc_splits, dst, label, weight, frame):
                     free = free and label[arc] == 0
             kept[state] = not free
         while used + max(num_in * num_out, num_out) > len(waiting):
-            waiting, values = _longer(waiting), _longer_values(values)
+            waiting, values = grown_rows(waiting), grown_rows(values)
         for arc in range(begin, end):
             to = dst[arc]
             if kept[state]:
@@ -67,7 +69,7 @@ def contract(arc_splits, dst, label, weight, frame):
                 used += 1
         if kept[state]:
             while num_made + num_in > len(made):
-                made, made_values = _longer(made), _longer_values(made_values)
+                made, made_values = grown_rows(made), grown_rows(made_values)
             for i in range(num_in):
                 made[num_made, 0], made[num_made, 1] = heads[i, FROM], state
                 made[num_made, 2] = heads[i, LABEL]
@@ -113,21 +115,3 @@ def _insert(heads, head_values, num_in, waiting, values, row):
     heads[low, FROM], heads[low, LABEL] = source, label
     head_values[low, WEIGHT], head_values[low, FRAME] = weight, frame
     return num_in + 1
-
-
-@_inner
-def _longer(array):
-    longer = np.empty((2 * len(array), array.shape[1]), np.int64)
-    for i in range(len(array)):
-        for column in range(array.shape[1]):
-            longer[i, column] = array[i, column]
-    return longer
-
-
-@_inner
-def _longer_values(array):
-    longer = np.empty((2 * len(array), array.shape[1]), np.float64)
-    for i in range(len(array)):
-        for column in range(array.shape[1]):
-            longer[i, column] = array[i, column]
-    return longer

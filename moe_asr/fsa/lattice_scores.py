@@ -235,6 +235,15 @@ def keep_arcs(lattice: Lattice, kept: np.ndarray) -> Lattice:
         return replace(Lattice.empty(lattice.num_frames), is_partial=lattice.is_partial)
     arc = arc[on_path[src] & on_path[dst]]
     number = (np.cumsum(on_path) - 1).astype(np.int32)
+    return renumbered(lattice, arc, number, lattice.frame[on_path])
+
+
+def renumbered(lattice: Lattice, arc: np.ndarray, number: np.ndarray, frame: np.ndarray) -> Lattice:
+    """The lattice of the arcs ``arc`` (D,), in that order, whose states are ``number`` (S,) int32 now.
+
+    Args:
+        frame: of the new states.
+    """
     splits, words = take_ragged(lattice.word_row_splits, lattice.words, arc)
     return replace(
         lattice,
@@ -246,7 +255,7 @@ def keep_arcs(lattice: Lattice, kept: np.ndarray) -> Lattice:
         graph=lattice.graph[arc],
         word_row_splits=splits.astype(np.int32),
         words=words,
-        frame=lattice.frame[on_path],
+        frame=frame,
     )
 
 

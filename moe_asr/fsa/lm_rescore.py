@@ -15,7 +15,7 @@ import numpy as np
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.fsa.arcs import take_ragged
 from moe_asr.fsa.lattice import Lattice
-from moe_asr.fsa.lattice_scores import backward_scores, connect, prune
+from moe_asr.fsa.lattice_scores import backward_scores, connect, prune, renumbered
 from moe_asr.fsa.nbest import NBestPath
 from moe_asr.lm.score import NgramScorer
 
@@ -111,19 +111,7 @@ def _by_frame(lattice: Lattice) -> Lattice:
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order), dtype=np.int32)
     arc = np.argsort(number[lattice.src], kind="stable")
-    row_splits, words = take_ragged(lattice.word_row_splits, lattice.words, arc)
-    return replace(
-        lattice,
-        src=number[lattice.src[arc]],
-        dst=number[lattice.dst[arc]],
-        token=lattice.token[arc],
-        starts_token=lattice.starts_token[arc],
-        acoustic=lattice.acoustic[arc],
-        graph=lattice.graph[arc],
-        word_row_splits=row_splits.astype(np.int32),
-        words=words,
-        frame=lattice.frame[order],
-    )
+    return renumbered(lattice, arc, number, lattice.frame[order])
 
 
 @dataclass(frozen=True, eq=False)

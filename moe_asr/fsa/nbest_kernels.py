@@ -7,6 +7,8 @@ Automata are `LabelArcs`: S states sorted topologically, the last one final, and
 import numpy as np
 from numba import njit
 
+from moe_asr.growing import grown, grown_rows
+
 NONE = -(1 << 62)  # below every sum
 END = -1  # the label of the end of a sequence: below every label
 # columns of an open prefix, of a prefix, of a state of a subset, and of a step of an alignment
@@ -91,7 +93,7 @@ def best_sequences(arc_splits, dst, label, score, rest, num_labels, n):
                 inherited = NONE
                 continue
             if num_certified == len(certified):
-                certified = _grown(certified)
+                certified = grown(certified)
             if num_certified < n:
                 _push(certified, num_certified, best)
                 num_certified += 1
@@ -108,13 +110,13 @@ def best_sequences(arc_splits, dst, label, score, rest, num_labels, n):
             if label_of_best != END:
                 break
             if num_ends == len(ends):
-                ends, end_scores = _grown(ends), _grown(end_scores)
+                ends, end_scores = grown(ends), grown(end_scores)
             ends[num_ends], end_scores[num_ends] = items[item, PARENT], items[item, SCORE]
             num_ends += 1
         if label_of_best == END:
             break
         if num_nodes == len(nodes):
-            nodes = _grown_rows(nodes)
+            nodes = grown_rows(nodes)
         parent = items[item, PARENT]
         nodes[num_nodes, NODE_PARENT], nodes[num_nodes, NODE_LABEL] = parent, label_of_best
         nodes[num_nodes, NODE_DEPTH] = nodes[parent, NODE_DEPTH] + 1
@@ -254,7 +256,7 @@ def trace_paths(arc_splits, dst, label, score, rest, totals, splits, labels):
                 if state == num_states - 1 and wanted == END:
                     goal = step
                 while num_steps + arc_splits[state + 1] - arc_splits[state] > len(steps):
-                    steps = _grown_rows(steps)
+                    steps = grown_rows(steps)
                 for arc in range(arc_splits[state], arc_splits[state + 1]):
                     to, total = dst[arc], steps[step, STEP_SCORE] + score[arc]
                     if rest[to] == NONE or total + rest[to] < totals[path]:
@@ -281,7 +283,7 @@ def trace_paths(arc_splits, dst, label, score, rest, totals, splits, labels):
             length += 1
         path_splits[path + 1] = path_splits[path] + length
         while path_splits[path + 1] > len(arcs):
-            arcs = _grown(arcs)
+            arcs = grown(arcs)
         step = goal
         for place in range(path_splits[path + 1] - 1, path_splits[path] - 1, -1):
             arcs[place] = steps[step, STEP_ARC]
@@ -378,22 +380,3 @@ def _pop(heap, size):
         place = below
     heap[place] = last
     return top
-
-
-@_inner
-def _grown(array):
-    """A vector twice as long, with the values of ``array``."""
-    longer = np.empty(2 * len(array), np.int64)
-    for i in range(len(array)):  # numba takes seconds to compile the assignment of a slice
-        longer[i] = array[i]
-    return longer
-
-
-@_inner
-def _grown_rows(array):
-    """A matrix with twice as many rows, the first of them those of ``array``."""
-    longer = np.empty((2 * len(array), array.shape[1]), np.int64)
-    for i in range(len(array)):
-        for column in range(array.shape[1]):
-            longer[i, column] = array[i, column]
-    return longer

@@ -8,6 +8,8 @@ The best alignment of each kind is a chain of links, one a token, that prefixes 
 import numpy as np
 from numba import njit
 
+from moe_asr.growing import grown_rows
+
 # columns of a node, of a link, and of the integers and scores of a prefix in the beam or a candidate for it
 PARENT, TOKEN, DEPTH, FIRST_CHILD, SIBLING = range(5)
 BEFORE, BEGIN, END_BEFORE = range(3)  # END_BEFORE: the last frame of the token before
@@ -121,9 +123,9 @@ def search_prefixes(log_probs, beam_size, token_beam, n):
                 worst = new_score[heap[0], SUM] if filled == beam_size else -np.inf
 
         while num_nodes + filled > len(nodes):
-            nodes, slot_of = _grown_rows(nodes), _grown(slot_of)
+            nodes, slot_of = grown_rows(nodes), _grown(slot_of)
         while num_links + filled > len(links):
-            links = _grown_rows(links)
+            links = grown_rows(links)
         for rank in range(filled - 1, -1, -1):  # the worst first; heap[rank] is free then
             place = heap[0]
             _pop(nodes, new_state, new_score, heap, rank + 1)
@@ -332,14 +334,4 @@ def _grown(array):
     longer = np.full(2 * len(array), NONE, np.int64)
     for i in range(len(array)):
         longer[i] = array[i]
-    return longer
-
-
-@_inner
-def _grown_rows(array):
-    """A matrix with twice as many rows, the first of them those of ``array``."""
-    longer = np.empty((2 * len(array), array.shape[1]), np.int64)
-    for i in range(len(array)):
-        for column in range(array.shape[1]):
-            longer[i, column] = array[i, column]
     return longer

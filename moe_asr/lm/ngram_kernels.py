@@ -7,6 +7,8 @@ A model is given as the arrays of `moe_asr.lm.score.NgramScorer`, always in this
 import numpy as np
 from numba import njit
 
+from moe_asr.growing import grown, grown_rows
+
 NONE = -1
 STATE, NODE, NEXT, NUMBER = range(4)  # columns of a pair
 ARC, SRC, DST = range(3)  # columns of an arc that was made
@@ -130,13 +132,13 @@ def compose_all(
                 if after < 0:
                     after = num_pairs
                     if num_pairs == len(pairs):
-                        pairs, best = _grown_rows(pairs), _grown(best)
+                        pairs, best = grown_rows(pairs), grown(best)
                     best[after] = -np.inf
                     num_pairs = _make(pairs, num_pairs, table, first, last, there, node)
                     if 2 * num_pairs > len(table):
                         table = _rehashed(pairs, num_pairs, 2 * len(table))
                 if num_arcs == len(score):
-                    arcs, score = _grown_rows(arcs), _grown(score)
+                    arcs, score = grown_rows(arcs), grown(score)
                 arcs[num_arcs, ARC], arcs[num_arcs, SRC], arcs[num_arcs, DST] = (
                     arc,
                     number - 1,
@@ -213,22 +215,3 @@ def _rehashed(pairs, num_pairs, size):
     for pair in range(num_pairs):
         table[_place(table, pairs, pairs[pair, STATE], pairs[pair, NODE])] = pair
     return table
-
-
-@_inner
-def _grown(array):
-    """A vector twice as long, with the values of ``array``."""
-    longer = np.empty(2 * len(array))
-    for i in range(len(array)):
-        longer[i] = array[i]
-    return longer
-
-
-@_inner
-def _grown_rows(array):
-    """A matrix with twice as many rows, the first of them those of ``array``."""
-    longer = np.empty((2 * len(array), array.shape[1]), np.int64)
-    for i in range(len(array)):
-        for column in range(array.shape[1]):
-            longer[i, column] = array[i, column]
-    return longer

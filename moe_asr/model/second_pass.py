@@ -37,10 +37,6 @@ class SecondPassScores:
     left_to_right: np.ndarray
     right_to_left: np.ndarray
 
-    def combined(self, reverse_weight: float) -> np.ndarray:
-        """(n,) float64: ``(1 - reverse_weight) * left_to_right + reverse_weight * right_to_left``."""
-        return (1.0 - reverse_weight) * self.left_to_right + reverse_weight * self.right_to_left
-
 
 @torch.no_grad()
 def second_pass_scores(

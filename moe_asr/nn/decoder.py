@@ -193,7 +193,7 @@ class TransformerDecoder(nn.Module):
     def step(
         self, tokens: Tensor, position: int, cache: DecoderCache | None, source: DecoderSource
     ) -> tuple[Tensor, DecoderCache]:
-        """One token further, for inference: no dropout is applied to attention weights in eval mode.
+        """One token further, in eval mode.
 
         Args:
             tokens: (N, B) int64, the last token of each hypothesis, sos at first.

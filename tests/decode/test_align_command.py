@@ -199,7 +199,7 @@ def test_one_that_cannot_be_aligned_does_not_cost_the_others(
 def test_spelling_is_checked_before_audio_is_read(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moe_asr.decode.align_cuts.load_waveform", None)
+    monkeypatch.setattr("moe_asr.decode.runner.load_waveform", None)
     texts = {cut.id: "one" for cut in workplace.cuts} | {"utt-1": "three"}  # one of the last batch
     aligner = TextAligner(make_speller(workplace.loaded.tokenizer))
     with pytest.raises(DataError, match="utterance utt-1: word 'three' has no spelling"):

@@ -49,7 +49,7 @@ ngram 2=3
 @pytest.fixture
 def with_lm(resources: DecodingResources, tmp_path: Path) -> DecodingResources:
     (tmp_path / "lm.arpa").write_text(ARPA)
-    return replace(resources, lm=read_arpa(tmp_path / "lm.arpa"), first_passes={})
+    return replace(resources, lm=read_arpa(tmp_path / "lm.arpa"))
 
 
 @pytest.mark.parametrize("takes_out", [False, True])
@@ -124,7 +124,7 @@ BOOSTS = {"a": [Phrase("wet", 25.0)], "b": [Phrase("one one", 6.0), Phrase("no",
 @pytest.fixture
 def listening(resources: DecodingResources, workplace: Workplace) -> DecodingResources:
     contexts = phrase_contexts(resources.graph, workplace.loaded.tokenizer, [], BOOSTS)
-    return replace(resources, context_of=contexts, first_passes={})
+    return replace(resources, context_of=contexts)
 
 
 def test_phrases_of_each_utterance(resources, listening, batch, tmp_path) -> None:
@@ -137,7 +137,7 @@ def test_phrases_of_each_utterance(resources, listening, batch, tmp_path) -> Non
     lattices = dict(zip("abc", plain.first_pass.lattices(batch), strict=True))
     write_lattices(tmp_path / "lattices.safetensors", lattices, *tables)
     with LatticeArchive(tmp_path / "lattices.safetensors") as archive:
-        later = replace(listening, archive=archive, first_passes={})
+        later = replace(listening, archive=archive)
         for one, other in zip(
             make_method("one_best", later, WIDE).decode(batch), found, strict=True
         ):
@@ -146,7 +146,7 @@ def test_phrases_of_each_utterance(resources, listening, batch, tmp_path) -> Non
 
 @pytest.mark.parametrize("name", ["lattice_attention_rescoring", "nbest_lm_rescoring"])
 def test_boosts_are_not_scaled_with_the_graph(listening, with_lm, batch, name) -> None:
-    given = replace(listening, lm=with_lm.lm, first_passes={})
+    given = replace(listening, lm=with_lm.lm)
     method = make_method(name, given, {**WIDE, "lm_scale": 3.0})
     lattices = method.first_pass.lattices(batch)
     for candidates, lattice in zip(method.candidates(batch), lattices, strict=True):

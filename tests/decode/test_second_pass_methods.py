@@ -242,7 +242,7 @@ def test_lattices_of_an_archive_are_taken(workplace, resources, tmp_path, batch)
     found = dict(zip(batch.utterance_ids, lattices, strict=True))
     write_lattices(tmp_path / "lattices.safetensors", found, *tables)
     with LatticeArchive(tmp_path / "lattices.safetensors") as archive:
-        cached = replace(resources, archive=archive, first_passes={})
+        cached = replace(resources, archive=archive)
         again = make_method("one_best", cached, {})
         silent = EncodedBatch(torch.zeros_like(batch.log_probs), batch.lengths, batch.utterance_ids)
         assert again.decode(silent) == method.decode(batch)
@@ -252,7 +252,7 @@ def test_lattices_of_an_archive_are_taken(workplace, resources, tmp_path, batch)
     about = {"has_phrases": True}
     write_lattices(tmp_path / "boosted.safetensors", found, *tables, metadata=about)
     with LatticeArchive(tmp_path / "boosted.safetensors") as archive:
-        cached = replace(resources, archive=archive, first_passes={})
+        cached = replace(resources, archive=archive)
         with pytest.raises(ConfigError, match="searched with phrases"):
             make_method("one_best", cached, {})
 

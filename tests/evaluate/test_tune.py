@@ -101,7 +101,7 @@ def test_phones_are_tuned_as_they_are_scored(workplace, model, tmp_path: Path) -
 def test_decoders_that_are_not_there_are_not_tuned(workplace, model, resources) -> None:
     one_way = copy.copy(model)
     one_way._modules = {**model._modules, "right_to_left": None}
-    given = replace(resources, model=one_way, first_passes={})
+    given = replace(resources, model=one_way)
     for name in ("attention_rescoring", "lattice_attention_rescoring"):
         arguments = workplace.loaded, workplace.cuts, REFERENCES, given, [name]
         options = {name: {"reverse_weight": 0.0}}

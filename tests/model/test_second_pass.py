@@ -96,13 +96,6 @@ def test_few_calls_and_a_bound_on_what_a_call_sees(model, encoded, monkeypatch) 
     assert all(trees * nodes <= limit for trees, nodes in calls)
 
 
-def test_combination() -> None:
-    scores = second_pass.SecondPassScores(np.array([-1.0, -2.0]), np.array([-3.0, -1.0]))
-    assert scores.combined(0.0).tolist() == [-1.0, -2.0]
-    assert scores.combined(1.0).tolist() == [-3.0, -1.0]
-    np.testing.assert_allclose(scores.combined(0.25), [-1.5, -1.75])
-
-
 def test_a_decoder_that_is_not_asked_or_not_there(model, encoded) -> None:
     (first, *_) = second_pass_scores(model, *encoded, HYPOTHESES, right_to_left=False)
     assert not first.right_to_left.any() and first.left_to_right.all()

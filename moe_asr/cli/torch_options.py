@@ -1,0 +1,23 @@
+"""``--threads`` and ``--device``: what commands that run a model share."""
+
+import argparse
+
+from moe_asr.errors import ConfigError
+
+
+def apply_torch_options(args: argparse.Namespace) -> None:
+    """Sets torch's threads, if any number is given, and tries the device.
+
+    Raises:
+        ConfigError: if there cannot be so many threads, or there is no such device.
+    """
+    import torch
+
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ConfigError(f"--threads must be at least 1, found {args.threads}")
+        torch.set_num_threads(args.threads)
+    try:
+        torch.zeros(1, device=args.device)
+    except (AssertionError, RuntimeError) as error:
+        raise ConfigError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
