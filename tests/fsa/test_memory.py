@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from moe_asr.errors import ConfigError
@@ -97,7 +96,8 @@ def test_peaks_are_of_the_time_since_the_meter_was_made() -> None:
 
     Arrays above 32 MB: smaller ones may take what the allocator has kept from others, and is resident.
     """
-    printed = subprocess.run([sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", _PEAKS]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     peak, growth = map(int, printed.split())
     assert 40 * MB < peak < 120 * MB
     assert 40 * MB < growth < 120 * MB
