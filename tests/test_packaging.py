@@ -28,6 +28,7 @@ ROOMS = [
     "lang",
     "decode",
     "evaluate",
+    "recognizer",
     "train",
     "cli",
 ]
