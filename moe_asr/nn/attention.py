@@ -105,19 +105,34 @@ class RelativeAttention(nn.Module):
         Returns:
             (N, Tq, D), and keys and values (N, H, Tk, K), cache included.
         """
+        query, key, value = self.project(x)
+        if cache is not None:
+            key, value = torch.cat([cache[0], key], 2), torch.cat([cache[1], value], 2)
+        return self.attend(query, key, value, self.distances(positions), mask), key, value
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, Tq, D) -> queries, keys and values of these frames, each (N, H, Tq, K)."""
         num, frames, _ = x.shape
         qkv = self.query_key_value(x).view(num, frames, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (3, N, H, Tq, K)
-        if cache is not None:
-            key, value = torch.cat([cache[0], key], 2), torch.cat([cache[1], value], 2)
+        return query, key, value
+
+    def distances(self, positions: Tensor) -> Tensor:
+        """(P, D) of `relative_positions` -> (H, K, P): what a query is multiplied with, by distance."""
+        distance = self.position(positions.to(self.position.weight.dtype))
+        return distance.view(-1, self.num_heads, self.head_dim).permute(1, 2, 0)
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, distances: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """From queries (N, H, Tq, K) to keys and values (N, H, Tk, K) -> (N, Tq, D); mask as above."""
         scale = 1.0 / math.sqrt(self.head_dim)
-        distance = self.position(positions.to(x.dtype)).view(-1, self.num_heads, self.head_dim)
         by_content = (query + self.content_bias[:, None]) * scale
         by_position = (query + self.position_bias[:, None]) * scale
         scores = torch.matmul(by_content, key.transpose(2, 3))  # (N, H, Tq, Tk)
-        raw = torch.matmul(by_position, distance.permute(1, 2, 0))  # (N, H, Tq, P)
+        raw = torch.matmul(by_position, distances)  # (N, H, Tq, P)
         scores = scores + relative_shift(raw)
-        return self.output(_attend(scores, mask, value, self.dropout)), key, value
+        return self.output(_attend(scores, mask, value, self.dropout))
 
 
 class Attention(nn.Module):

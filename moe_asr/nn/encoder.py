@@ -3,6 +3,7 @@
 Legend: N streams or utterances, T feature frames, S subsampled frames, D model dimension, C chunk size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,15 +71,35 @@ class ConformerLayer(nn.Module):
         convolution_cache: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, S, D) -> (N, S, D), keys, values and convolution history with their caches included."""
+        kept: list[Tensor] = []
+
+        def attend(x: Tensor) -> Tensor:
+            attended, *caches = self.attention(x, positions, mask, attention_cache)
+            kept.extend(caches)
+            return attended
+
+        def convolve(x: Tensor) -> Tensor:
+            convolved, history = self.convolution(x, convolution_cache)
+            kept.append(history)
+            return convolved
+
+        out = self.run(x, packing, attend, convolve)
+        keys, values, history = kept
+        return out, keys, values, history
+
+    def run(
+        self,
+        x: Tensor,
+        packing: FramePacking,
+        attend: Callable[[Tensor], Tensor],
+        convolve: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """The layer (N, S, D) -> (N, S, D) around its attention and convolution, whatever caches they use."""
         x = x + 0.5 * self.feed_forward_macaron(self.norm_macaron(x), packing)
-        attended, keys, values = self.attention(
-            self.norm_attention(x), positions, mask, attention_cache
-        )
-        x = x + self.dropout(attended)
-        convolved, history = self.convolution(self.norm_convolution(x), convolution_cache)
-        x = x + self.dropout(convolved)
+        x = x + self.dropout(attend(self.norm_attention(x)))
+        x = x + self.dropout(convolve(self.norm_convolution(x)))
         x = x + 0.5 * self.feed_forward(self.norm_feed_forward(x), packing)
-        return self.norm_output(x), keys, values, history
+        return self.norm_output(x)
 
 
 class ConformerEncoder(nn.Module):

@@ -27,7 +27,9 @@ class RecognizerOptions:
             afresh, as utterances do in training. (A segment that ended in mid-speech is always seen.)
         confidences: compute those of the words of final results.
         max_backlog_seconds: audio that a stream may be given ahead of its decoding.
-        max_search_megabytes: of one stream; a segment whose search needs more ends (endpoint ``memory``).
+        partial_results: give results of segments that have not ended.
+        max_segment_megabytes: what a stream may keep of its segment: encoder output, features, and the paths
+            of the search. A segment that needs more ends (endpoint ``memory``).
         endpoint: when segments end.
         correction: of word times, see docs/alignment.md.
     """
@@ -41,7 +43,8 @@ class RecognizerOptions:
     keep_left_context: bool = False
     confidences: bool = True
     max_backlog_seconds: float = 600.0
-    max_search_megabytes: float = 256.0
+    partial_results: bool = True
+    max_segment_megabytes: float = 256.0
     endpoint: EndpointOptions = EndpointOptions()
     correction: TimeCorrection = TimeCorrection()
 
@@ -49,7 +52,7 @@ class RecognizerOptions:
         for name, least in (("chunk_size", 1), ("left_chunks", 0), ("max_streams", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
-        for name in ("max_backlog_seconds", "max_search_megabytes"):
+        for name in ("max_backlog_seconds", "max_segment_megabytes"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
 

@@ -35,7 +35,7 @@ class Result:
             result). The second pass may still put others in their place when the segment ends.
         start_seconds, end_seconds: of the segment, from the start of the audio; what has been decoded of it.
         endpoint: why a final result is final: ``rule1`` to ``rule5`` (see `EndpointOptions`), ``memory`` (the
-            search needed more than it may have) or ``input_finished``; '' of partial results, and of files
+            segment needed more than it may have) or ``input_finished``; '' of partial results, and of files
             that are decoded whole.
         score: natural log score of the method that made the final result; None where nothing was found,
             and of partial results.

@@ -1,0 +1,127 @@
+"""Features of a waveform that arrives in pieces, waiting to be taken chunk by chunk."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from moe_asr.audio.fbank import FbankOptions, OnlineFbank
+from moe_asr.audio.io import StreamingResampler, as_waveform
+from moe_asr.errors import AudioError
+
+
+class FeatureQueue:
+    """Features of a waveform that arrives in pieces, at any rate; each frame waits until it is taken.
+
+    Thread-safe: pieces may come from one thread while another takes frames.
+
+    Args:
+        options: of the features.
+        max_seconds: audio that may wait.
+        spent: is called with the seconds that the features of a piece took.
+    """
+
+    def __init__(
+        self, options: FbankOptions, max_seconds: float, spent: Callable[[float], None]
+    ) -> None:
+        self._options, self._max_seconds, self._spent = options, max_seconds, spent
+        self._fbank = OnlineFbank(options)
+        self._resampler: StreamingResampler | None = None
+        self._rate = 0
+        self._pieces: deque[np.ndarray] = deque()  # (n, F) each
+        self._num_waiting = 0
+        self._finished = False
+        self._lock = threading.Lock()
+
+    def accept_waveform(self, samples: np.ndarray, sample_rate: int) -> None:
+        """Takes (num_samples,) floats in [-1, 1]; nothing of a piece that is refused.
+
+        Raises:
+            AudioError: if they are not mono, floats and finite, on a rate that is not positive, after
+                `input_finished`, or if too much would wait.
+        """
+        samples = as_waveform(samples)
+        with self._lock:
+            if self._finished:
+                raise AudioError("samples after input_finished()")
+            if not sample_rate > 0:
+                raise AudioError(f"a sample rate of {sample_rate} Hz; expected more than 0")
+            since = time.perf_counter()
+            shift = self._options.frame_shift_ms / 1000.0
+            waits = self._num_waiting * shift + len(samples) / sample_rate
+            if waits > self._max_seconds:
+                raise AudioError(
+                    f"{waits:.1f} s of audio would wait to be decoded; at most {self._max_seconds:g} s may"
+                )
+            if sample_rate != self._rate:
+                self._flush_resampler()
+                self._rate = sample_rate
+                if sample_rate != self._options.sample_rate:
+                    self._resampler = StreamingResampler(sample_rate, self._options.sample_rate)
+            if self._resampler is not None:
+                samples = self._resampler.process(samples)
+            self._fbank.accept_waveform(samples)
+            self._pop()
+        self._spent(time.perf_counter() - since)
+
+    def input_finished(self) -> None:
+        """Says that no samples follow. May be called again."""
+        with self._lock:
+            if not self._finished:
+                self._flush_resampler()
+                self._fbank.input_finished()
+                self._pop()
+                self._finished = True
+
+    @property
+    def waiting(self) -> tuple[int, bool]:
+        """Frames that wait, and whether no others follow."""
+        with self._lock:
+            return self._num_waiting, self._finished
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the frames that wait."""
+        with self._lock:
+            return sum(piece.nbytes for piece in self._pieces)
+
+    def take(self, num_used: int, num_seen: int) -> np.ndarray:
+        """The first ``num_seen`` frames that wait, or all if there are fewer; ``num_used`` of them go.
+
+        Returns:
+            (at most num_seen, F) float32.
+        """
+        with self._lock:
+            seen, count = [], 0
+            for piece in self._pieces:
+                if count >= num_seen:
+                    break
+                seen.append(piece[: num_seen - count])
+                count += len(seen[-1])
+            self._drop(num_used)
+        nothing = np.empty((0, self._options.num_bins), np.float32)
+        return np.concatenate(seen) if seen else nothing
+
+    def _drop(self, count: int) -> None:
+        self._num_waiting -= count
+        assert self._num_waiting >= 0, count
+        while count:
+            piece = self._pieces.popleft()
+            if len(piece) > count:
+                self._pieces.appendleft(piece[count:])
+                return
+            count -= len(piece)
+
+    def _flush_resampler(self) -> None:
+        if self._resampler is not None:
+            nothing = np.empty(0, np.float32)
+            self._fbank.accept_waveform(self._resampler.process(nothing, last=True))
+            self._resampler = None
+
+    def _pop(self) -> None:
+        features = self._fbank.pop()
+        if len(features):
+            self._pieces.append(features)
+            self._num_waiting += len(features)

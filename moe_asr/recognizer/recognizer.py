@@ -1,0 +1,372 @@
+"""The recogniser: many streams through one encoder, one graph and one second pass.
+
+Legend: N streams of a call, C chunk size, D model dimension, V tokens.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from moe_asr.decode.registry import DecodingResources, make_method
+from moe_asr.errors import ConfigError, DataError
+from moe_asr.files import PathLike
+from moe_asr.fsa.context import ContextGraph, Phrase, compile_context
+from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.nn.stream_pool import StreamPool
+from moe_asr.recognizer.feature_queue import FeatureQueue
+from moe_asr.recognizer.finish import EndedSegment, SegmentFinisher
+from moe_asr.recognizer.options import RecognizerOptions
+from moe_asr.recognizer.results import Result
+from moe_asr.recognizer.segmenter import CUTS, INPUT_FINISHED, Segmenter
+from moe_asr.recognizer.stream import Stream
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.native.partial import PartialResult
+    from moe_asr.model.directory import LoadedModel
+
+STAGES = ("features", "encoder", "search", "second_pass")
+Chunk = tuple[
+    Stream, Tensor, Tensor
+]  # the stream, its encoder output (T, D), its log-probabilities (T, V)
+
+
+@dataclass(frozen=True)
+class StreamMemory:
+    """The most memory that a stream takes, in bytes.
+
+    Attributes:
+        caches: of the encoder, allocated with the recogniser.
+        segment: what is kept of the segment that is being recognised; it is looked at after every chunk, so a
+            chunk's worth may come on top.
+        backlog: features that wait to be decoded.
+    """
+
+    caches: int
+    segment: int
+    backlog: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.caches + self.segment + self.backlog
+
+
+class Recognizer:
+    """Audio in, results out, for any number of streams up to `RecognizerOptions.max_streams`.
+
+    Streams share encoder calls: `decode` takes the next chunk of every stream that has one, so that the
+    weights of the model are read once for all of them. What a stream gets does not depend on who shares its
+    calls, but for the rounding of sums.
+
+    All methods may be called from any thread; calls of `decode` wait for one another.
+    `Stream.accept_waveform` does not wait for `decode`.
+
+    Args:
+        loaded: the model.
+        graph: HLG, LG, HT or T over its tokens.
+        options: see there.
+        num_threads: streams searched at a time, if ``method_options`` do not say it. The encoder's threads
+            are torch's.
+
+    Attributes:
+        seconds: wall time by stage (`STAGES`), of all streams together.
+        sample_rate: of the features, in Hz; audio of other rates is resampled.
+        frame_shift_seconds: of encoder frames.
+
+    Raises:
+        ConfigError: if the method does not work on lattices that are searched in a stream, or its options are
+            wrong.
+        GraphError: if the graph is not over the model's tokens.
+    """
+
+    def __init__(
+        self,
+        loaded: "LoadedModel",
+        graph: DecodingGraph,
+        options: RecognizerOptions | None = None,
+        num_threads: int = 1,
+    ) -> None:
+        from moe_asr.fsa.native import NativeEngine
+
+        self.options = options = options or RecognizerOptions()
+        self.loaded, self.model, self.tokenizer = loaded, loaded.model, loaded.tokenizer
+        self.fbank_options = loaded.fbank_options
+        self.sample_rate = loaded.fbank_options.sample_rate
+        subsampling = loaded.model.config.subsampling
+        self.frame_shift_seconds = loaded.fbank_options.frame_shift_ms / 1000.0 * subsampling
+        self._contexts: dict[str, ContextGraph] = {}  # by utterance id, of segments that end now
+        resources = DecodingResources(
+            tokenizer=loaded.tokenizer,
+            graph=graph,
+            model=loaded.model,
+            context_of=self._contexts.get,
+            keep_paths=True,
+        )
+        method_options = {"num_threads": num_threads, "partial": True, **options.method_options}
+        method = make_method(options.method, resources, method_options)
+        if method.first_pass is None:
+            raise ConfigError(
+                f"{options.method} has no lattices: a recogniser needs a method that works on them"
+            )
+        engine = method.first_pass.engine
+        if not isinstance(engine, NativeEngine):
+            raise ConfigError("streams are searched by the native engine (engine: native)")
+        self.method, self.engine, self.graph = method, engine, method.first_pass.graph
+        self._finisher = SegmentFinisher(
+            method,
+            self._contexts,
+            self.frame_shift_seconds,
+            options.correction,
+            options.confidences,
+        )
+        self._segmenter = Segmenter(
+            loaded.model, engine, options, self.frame_shift_seconds, method.options.partial
+        )
+        self._pool = StreamPool(
+            loaded.model.encoder, options.max_streams, options.chunk_size, options.left_chunks
+        )
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._numbers = itertools.count()
+        self._lock, self._clock = threading.RLock(), threading.Lock()
+        self._compile = lru_cache(maxsize=64)(self._compile_phrases)
+
+    @classmethod
+    def from_dir(
+        cls,
+        model_dir: PathLike,
+        graph: "PathLike | DecodingGraph | None" = None,
+        options: RecognizerOptions | None = None,
+        device: str = "cpu",
+        num_threads: int = 1,
+    ) -> "Recognizer":
+        """A recogniser of a model directory or a release folder.
+
+        Args:
+            model_dir: either; a release folder has its graph and options in it.
+            graph: instead of the folder's.
+            options: instead of the folder's (without any: `RecognizerOptions`).
+            device: where the model runs. The search runs on the CPU.
+            num_threads: streams searched at a time.
+
+        Raises:
+            ConfigError: if there is no graph, or an option is wrong.
+            CheckpointError, GraphError, TextError: naming the file that is damaged or does not fit.
+        """
+        from moe_asr.recognizer.release import read_release
+
+        loaded, found, release_options = read_release(model_dir, graph, device)
+        return cls(loaded, found, options or release_options, num_threads)
+
+    @property
+    def memory_per_stream(self) -> StreamMemory:
+        """What a stream may take."""
+        options = self.options
+        features = options.max_backlog_seconds * 1000.0 / self.fbank_options.frame_shift_ms
+        return StreamMemory(
+            caches=self._pool.bytes_per_slot,
+            segment=int(options.max_segment_megabytes * (1 << 20)),
+            backlog=int(features + 1) * self.fbank_options.num_bins * 4,
+        )
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that are open."""
+        return self.options.max_streams - self._pool.num_free
+
+    def create_stream(
+        self, stream_id: str | None = None, phrases: Sequence[Phrase] | None = None
+    ) -> Stream:
+        """A new stream.
+
+        Args:
+            stream_id: its name; None numbers them.
+            phrases: that it listens for, see docs/context.md.
+
+        Raises:
+            DataError: if `RecognizerOptions.max_streams` are open.
+            TextError: naming a phrase that the graph cannot recognise.
+        """
+        context = self._compile(tuple(phrases)) if phrases else None
+        with self._lock:
+            slot = self._pool.open()
+            if slot is None:
+                raise DataError(
+                    f"{self.options.max_streams} streams are open: max_streams allows no more"
+                )
+            name = stream_id if stream_id is not None else f"stream{next(self._numbers)}"
+            queue = FeatureQueue(
+                self.fbank_options,
+                self.options.max_backlog_seconds,
+                lambda seconds: self._spent("features", seconds),
+            )
+            return Stream(self, name, slot, queue, context, self._segmenter.start(context))
+
+    def is_ready(self, stream: Stream) -> bool:
+        """Whether `decode` would advance the stream: a chunk of it waits, or its input is finished."""
+        if stream.is_finished:
+            return False
+        waiting, finished = stream._queue.waiting
+        return finished or self._pool.chunk_frames(waiting, finished)[0] > 0
+
+    def decode(self, streams: Sequence[Stream]) -> list[list[Result]]:
+        """Takes the next chunk of each of the streams that have one, as one batch.
+
+        Where a segment ends, the second pass of all that do is made in the same call.
+
+        Args:
+            streams: different ones of this recogniser; those that are not ready wait.
+
+        Returns:
+            [stream][result]: for each stream the new results in order: none, a partial or a final one; after
+            a cut in mid-speech, a final one and the partial one of what follows.
+
+        Raises:
+            DataError: on a stream given twice, or of another recogniser. (A stream that fails by itself does
+                not disturb others: see `Stream.failure`.)
+        """
+        if len({id(stream) for stream in streams}) != len(streams):
+            raise DataError("a stream was given twice in one call")
+        for stream in streams:
+            if stream._recognizer is not self:
+                raise DataError(f"stream {stream.id} is of another recogniser")
+        with self._lock:
+            ready = [stream for stream in streams if self.is_ready(stream)]
+            found = self._step(ready)
+        return [found.get(id(stream), []) for stream in streams]
+
+    def _step(self, streams: list[Stream]) -> dict[int, list[Result]]:
+        last = self._read_chunks(streams)
+        ended: list[tuple[Stream, EndedSegment]] = []
+        partials: list[tuple[Stream, PartialResult]] = []
+        since = time.perf_counter()
+        for stream, is_last in zip(streams, last, strict=True):
+            if stream.failure is not None:
+                continue
+            status = self.engine.partial(stream._segment.search)
+            reason = (
+                INPUT_FINISHED if is_last else self._segmenter.endpoint(stream._segment, status)
+            )
+            if reason:
+                ended.append((stream, self._end(stream, reason, status)))
+            if reason in CUTS:
+                status = self.engine.partial(stream._segment.search)
+            if reason in CUTS or not reason:
+                partials.append((stream, status))
+        self._spent("search", time.perf_counter() - since)
+        results: dict[int, list[Result]] = {id(stream): [] for stream in streams}
+        finals = self._finish([segment for _, segment in ended])
+        for (stream, _), result in zip(ended, finals, strict=True):
+            results[id(stream)].append(result)
+        if self.options.partial_results:
+            since = time.perf_counter()
+            for stream, status in partials:
+                segment = stream._segment
+                result = self._finisher.partial(
+                    stream.id, segment.number, segment.first_frame, status
+                )
+                results[id(stream)].append(result)
+            self._spent("search", time.perf_counter() - since)
+        return results
+
+    def _read_chunks(self, streams: list[Stream]) -> list[bool]:
+        """Encodes and searches the next chunk of each; whether it was the stream's last."""
+        since = time.perf_counter()
+        last, with_chunk, windows = [], [], []
+        for stream in streams:
+            waiting, finished = stream._queue.waiting
+            frames, used = self._pool.chunk_frames(waiting, finished)
+            window = stream._queue.take(used, max(used, self._pool.window))
+            last.append(finished and used == waiting)
+            if self.options.full_context_final:
+                stream._segment.features.append(window[:used])
+            if frames:
+                with_chunk.append(stream)
+                windows.append(window)
+        if not with_chunk:
+            return last
+        device = self.model.device
+        with torch.no_grad():
+            features = [self.model.cmvn(torch.from_numpy(one).to(device)) for one in windows]
+            memory = self._pool.encode([stream._slot for stream in with_chunk], features)
+            log_probs = self.model.ctc_log_probs(torch.cat(memory)).cpu()  # (frames, V)
+        now = time.perf_counter()
+        self._spent("encoder", now - since)
+        chunks = log_probs.split([len(one) for one in memory])
+        alive = self._without_failures(list(zip(with_chunk, memory, chunks, strict=True)))
+        self.engine.advance(
+            [stream._segment.search for stream, _, _ in alive],
+            [chunk for _, _, chunk in alive],
+            [stream.id for stream, _, _ in alive],
+        )
+        for stream, one, chunk in alive:
+            stream._segment.read(one, chunk.argmax(1).numpy() == 0)
+            stream.num_frames += len(one)
+        self._spent("search", time.perf_counter() - now)
+        return last
+
+    def _without_failures(self, chunks: list[Chunk]) -> list[Chunk]:
+        """The streams whose log-probabilities are finite; the others have failed and are closed."""
+        alive = []
+        for stream, memory, log_probs in chunks:
+            if bool(torch.isfinite(log_probs).all()):
+                alive.append((stream, memory, log_probs))
+                continue
+            seconds = stream.num_frames * self.frame_shift_seconds
+            stream.failure = DataError(
+                f"stream {stream.id}: the model's output is not finite after {seconds:.2f} s"
+            )
+            self._release(stream)
+        return alive
+
+    def _end(self, stream: Stream, reason: str, status: "PartialResult") -> EndedSegment:
+        segment, lookahead = stream._segment, None
+        if self.options.full_context_final and reason != INPUT_FINISHED:
+            lookahead = stream._queue.take(0, self._pool.window - self._pool.step)
+        if reason in CUTS:
+            ended, following = self._segmenter.cut(segment, status, stream.id, reason, lookahead)
+        else:
+            ended, following = self._segmenter.end(segment, stream.id, reason, lookahead)
+        if reason == INPUT_FINISHED:
+            self._release(stream)
+            return ended
+        stream._segment = following
+        if reason not in CUTS and not self.options.keep_left_context:
+            self._pool.reset(stream._slot)
+        return ended
+
+    def _finish(self, ended: list[EndedSegment]) -> list[Result]:
+        since = time.perf_counter()
+        if self.options.full_context_final:
+            ended = self._segmenter.reencode(ended)
+            now = time.perf_counter()
+            self._spent("encoder", now - since)
+            since = now
+        results = self._finisher.finish(ended)
+        self._spent("second_pass", time.perf_counter() - since)
+        return results
+
+    def _release(self, stream: Stream) -> None:
+        """Its slot is free, and what it kept is forgotten."""
+        stream._is_finished = True
+        stream._segment = self._segmenter.nothing
+        self._pool.close(stream._slot)
+
+    def _close(self, stream: Stream) -> None:
+        with self._lock:
+            stream._is_closed = True
+            if not stream.is_finished:
+                self._release(stream)
+
+    def _spent(self, stage: str, seconds: float) -> None:
+        with self._clock:
+            self.seconds[stage] += seconds
+
+    def _compile_phrases(self, phrases: tuple[Phrase, ...]) -> ContextGraph:
+        return compile_context(phrases, self.graph, tokenizer=self.tokenizer)

@@ -1,0 +1,214 @@
+"""The segments of streams: what is kept of one, when it ends, and where it is cut.
+
+Legend: T encoder frames of a segment, D model dimension, F feature bins.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from moe_asr.recognizer.endpoint import cut_frame, detect_endpoint
+from moe_asr.recognizer.finish import EndedSegment
+from moe_asr.recognizer.options import RecognizerOptions
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.context import ContextGraph
+    from moe_asr.fsa.native import NativeEngine
+    from moe_asr.fsa.native.partial import PartialResult
+    from moe_asr.fsa.native.stream import NativeStream
+    from moe_asr.model.u2 import U2MoeModel
+
+INPUT_FINISHED, MEMORY = "input_finished", "memory"
+CUTS = ("rule5", MEMORY)  # endpoints that may lie in mid-speech
+
+
+@dataclass(eq=False)
+class Segment:
+    """What a stream keeps of the segment that is being recognised.
+
+    Attributes:
+        number: in the stream, from 0.
+        first_frame: of the stream's encoder frames.
+        search: the state of the engine.
+        context: of the phrases that the stream listens for.
+        memory: [chunk] (T, D) of the encoder.
+        features: [chunk] (n, F), used up; kept where the segment is encoded again when it ends.
+        num_frames: encoder frames so far.
+        num_blanks: frames at the end whose most probable token is blank.
+    """
+
+    number: int
+    first_frame: int
+    search: "NativeStream"
+    context: "ContextGraph | None" = None
+    memory: list[Tensor] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
+    num_frames: int = 0
+    num_blanks: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        memory = sum(chunk.numel() * chunk.element_size() for chunk in self.memory)
+        return memory + sum(part.nbytes for part in self.features) + self.search.num_bytes
+
+    def read(self, memory: Tensor, is_blank: np.ndarray) -> None:
+        """Keeps a chunk (T, D) that has been searched; ``is_blank`` (T,) bool."""
+        self.memory.append(memory.clone())  # not a view of the whole batch
+        self.num_frames += len(memory)
+        spoken = np.flatnonzero(~is_blank)
+        blanks = len(is_blank) - 1 - int(spoken[-1]) if len(spoken) else len(is_blank)
+        self.num_blanks = blanks if len(spoken) else self.num_blanks + blanks
+
+
+class Segmenter:
+    """Begins, ends and cuts segments, by the rules of the options.
+
+    Args:
+        model, engine, options: of the recogniser.
+        frame_shift_seconds: of encoder frames.
+        ends_anywhere: whether a segment whose words cannot end where it ends has the best that there are.
+    """
+
+    def __init__(
+        self,
+        model: "U2MoeModel",
+        engine: "NativeEngine",
+        options: RecognizerOptions,
+        frame_shift_seconds: float,
+        ends_anywhere: bool,
+    ) -> None:
+        self._model, self._engine, self._options = model, engine, options
+        self._frame_shift_seconds = frame_shift_seconds
+        self._ends_anywhere = ends_anywhere
+        self._max_bytes = options.max_segment_megabytes * (1 << 20)
+        self._subsampling = model.config.subsampling
+        self._window = model.chunk_feature_frames(1)[0]  # feature frames of one encoder frame
+
+    @cached_property
+    def nothing(self) -> Segment:
+        """What a stream has that has ended."""
+        return self.start(None)
+
+    def start(self, context: "ContextGraph | None") -> Segment:
+        """The first segment of a stream."""
+        return Segment(0, 0, self._engine.start(context), context)
+
+    def endpoint(self, segment: Segment, status: "PartialResult") -> str:
+        """Why a segment ends now; '' if it does not."""
+        if segment.num_bytes > self._max_bytes:
+            return MEMORY
+        if not self._options.endpoint.enabled or segment.num_frames == 0:
+            return ""
+        return detect_endpoint(
+            status, segment.num_blanks, self._frame_shift_seconds, self._options.endpoint
+        )
+
+    def end(
+        self, segment: Segment, stream_id: str, reason: str, lookahead: np.ndarray | None = None
+    ) -> tuple[EndedSegment, Segment]:
+        """Ends a segment at its last frame.
+
+        Args:
+            lookahead: (n, F) feature frames behind it that its last encoder frame has seen.
+
+        Returns:
+            What has ended, and the segment that follows.
+        """
+        lattice = self._engine.finish(segment.search, self._ends_anywhere)
+        parts = segment.features if lookahead is None else [*segment.features, lookahead]
+        ended = EndedSegment(
+            stream_id=stream_id,
+            segment=segment.number,
+            lattice=lattice,
+            memory=self._memory(segment),
+            context=segment.context,
+            first_frame=segment.first_frame,
+            endpoint=reason,
+            features=np.concatenate(parts) if parts else None,
+        )
+        return ended, self._next(segment, segment.num_frames)
+
+    def cut(
+        self, segment: Segment, status: "PartialResult", stream_id: str, reason: str,
+        lookahead: np.ndarray | None = None,
+    ) -> tuple[EndedSegment, Segment]:  # fmt: skip
+        """Ends a segment in its longest pause; what is behind that is searched again, as the next one's.
+
+        Args, Returns: as of `end`.
+        """
+        frame = cut_frame(status.token_frames, status.token_ends, segment.num_frames)
+        assert 0 < frame <= segment.num_frames, (frame, segment.num_frames)
+        if frame == segment.num_frames:
+            return self.end(segment, stream_id, reason, lookahead)
+        memory = self._memory(segment)
+        with torch.no_grad():
+            log_probs = self._model.ctc_log_probs(memory).cpu()
+        search = self._engine.start(segment.context)
+        self._engine.advance([search], [log_probs[:frame]], [stream_id])
+        features = np.concatenate(segment.features) if segment.features else None
+        used = frame * self._subsampling
+        ended = EndedSegment(
+            stream_id=stream_id,
+            segment=segment.number,
+            lattice=self._engine.finish(search, self._ends_anywhere),
+            memory=memory[:frame],
+            context=segment.context,
+            first_frame=segment.first_frame,
+            endpoint=reason,
+            features=None
+            if features is None
+            else features[: used - self._subsampling + self._window],
+        )
+        following = self._next(segment, frame)
+        self._engine.advance([following.search], [log_probs[frame:]], [stream_id])
+        is_blank = log_probs[frame:].argmax(1).numpy() == 0
+        following.read(memory[frame:], is_blank)
+        if features is not None:
+            following.features.append(features[used:].copy())
+        return ended, following
+
+    def reencode(self, ended: list[EndedSegment]) -> list[EndedSegment]:
+        """Segments encoded in full context and searched again, as one batch; those without a frame stay."""
+        todo = [number for number, one in enumerate(ended) if len(one.memory)]
+        if not todo:
+            return ended
+        device = self._model.device
+        found = [torch.from_numpy(one.features) for one in (ended[number] for number in todo)]
+        lengths = torch.tensor([len(one) for one in found], device=device)
+        with torch.no_grad():
+            memory, lengths = self._model.encode(
+                pad_sequence(found, batch_first=True).to(device), lengths
+            )
+            log_probs = self._model.ctc_log_probs(memory).cpu()
+        lattices = self._engine.search(
+            log_probs,
+            lengths.cpu(),
+            [ended[number].utterance_id for number in todo],
+            self._ends_anywhere,
+            [ended[number].context for number in todo],
+        )
+        result = list(ended)
+        for row, (number, lattice) in enumerate(zip(todo, lattices, strict=True)):
+            assert int(lengths[row]) == len(ended[number].memory), (lengths[row], number)
+            result[number] = replace(
+                ended[number], lattice=lattice, memory=memory[row, : int(lengths[row])]
+            )
+        return result
+
+    def _memory(self, segment: Segment) -> Tensor:
+        if segment.memory:
+            return torch.cat(segment.memory)
+        return torch.zeros(0, self._model.config.dim, device=self._model.device)
+
+    def _next(self, segment: Segment, num_frames: int) -> Segment:
+        return Segment(
+            segment.number + 1,
+            segment.first_frame + num_frames,
+            self._engine.start(segment.context),
+            segment.context,
+        )
