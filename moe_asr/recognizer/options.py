@@ -52,9 +52,14 @@ class RecognizerOptions:
         for name, least in (("chunk_size", 1), ("left_chunks", 0), ("max_streams", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
-        for name in ("max_backlog_seconds", "max_segment_megabytes"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+        if not self.max_backlog_seconds > 0.0:
+            raise ValueError(
+                f"max_backlog_seconds must be positive, found {self.max_backlog_seconds}"
+            )
+        if not self.max_segment_megabytes >= 1.0:  # the search of nothing takes some of it
+            raise ValueError(
+                f"max_segment_megabytes must be at least 1, found {self.max_segment_megabytes}"
+            )
 
     def replace(self, **changes: Any) -> "RecognizerOptions":
         """These options with others in place of some."""

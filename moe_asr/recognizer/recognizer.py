@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from moe_asr.decode.registry import DecodingResources, make_method
+from moe_asr.decode.first_pass import LatticeMethod
+from moe_asr.decode.registry import DecodingResources, get_method, make_method
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import PathLike
-from moe_asr.fsa.context import ContextGraph, Phrase, compile_context
+from moe_asr.fsa.context import ContextGraph, compile_context
+from moe_asr.fsa.context_phrases import Phrase
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.nn.stream_pool import StreamPool
 from moe_asr.recognizer.feature_queue import FeatureQueue
@@ -109,12 +111,13 @@ class Recognizer:
             context_of=self._contexts.get,
             keep_paths=True,
         )
-        method_options = {"num_threads": num_threads, "partial": True, **options.method_options}
-        method = make_method(options.method, resources, method_options)
-        if method.first_pass is None:
+        if not issubclass(get_method(options.method), LatticeMethod):
             raise ConfigError(
                 f"{options.method} has no lattices: a recogniser needs a method that works on them"
             )
+        method_options = {"num_threads": num_threads, "partial": True, **options.method_options}
+        method = make_method(options.method, resources, method_options)
+        assert isinstance(method, LatticeMethod)
         engine = method.first_pass.engine
         if not isinstance(engine, NativeEngine):
             raise ConfigError("streams are searched by the native engine (engine: native)")

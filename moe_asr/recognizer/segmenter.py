@@ -104,8 +104,13 @@ class Segmenter:
             return MEMORY
         if not self._options.endpoint.enabled or segment.num_frames == 0:
             return ""
+        blanks = segment.num_blanks if status.is_dead else status.num_trailing_blanks
         return detect_endpoint(
-            status, segment.num_blanks, self._frame_shift_seconds, self._options.endpoint
+            blanks,
+            status.final_relative_cost,
+            segment.num_frames,
+            self._frame_shift_seconds,
+            self._options.endpoint,
         )
 
     def end(
