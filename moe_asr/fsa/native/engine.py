@@ -26,14 +26,12 @@ from moe_asr.fsa.native.context import (
     graph_symbols,
     search_context,
 )
-from moe_asr.fsa.native.layout import EXPLICIT
 from moe_asr.fsa.native.options import NativeSearchOptions
 from moe_asr.fsa.native.partial import PartialResult, partial_result
 from moe_asr.fsa.native.pieces import end_of_piece, final_arcs, join_pieces, tail_piece
 from moe_asr.fsa.native.search_graph import compile_graph
 from moe_asr.fsa.native.store import Workspace
 from moe_asr.fsa.native.stream import NativeStream
-from moe_asr.fsa.starts_token import starts_token
 
 T = TypeVar("T")
 INTERVAL = 64  # steps from one pruning of the lattice to the next
@@ -68,7 +66,6 @@ class NativeEngine(SearchEngine):
         self.graph = graph
         self.options = _native_options(options)
         self._graph = compile_graph(graph, self.options.topology, self.options.graph_scale)
-        self._starts_token = starts_token(graph) if self._graph.topology == EXPLICIT else None
         # of lattices: infinite costs are those of states that lead nowhere, and beyond any beam
         self._output_beam = min(self.options.output_beam, float(np.finfo(np.float32).max))
         self._limits = np.zeros(layout.NUM_LIMITS, np.float64)
@@ -157,7 +154,7 @@ class NativeEngine(SearchEngine):
         self._map(lambda item: self._read(*item), work)
 
     def partial(self, state: NativeStream) -> PartialResult:
-        """The best words so far."""
+        """The best path so far, and whether it may end here; a few tens of microseconds, `PartialResult`."""
         self._check_origin(state)
         return partial_result(state, self._graph)
 
@@ -174,8 +171,7 @@ class NativeEngine(SearchEngine):
             return Lattice.empty(state.num_frames)
         piece, kept, final_src = tail_piece(state.store, finals, self._output_beam)
         return join_pieces(
-            [*state.pieces, piece], finals, kept, final_src, self._graph, self._starts_token,
-            state.num_frames,
+            [*state.pieces, piece], finals, kept, final_src, self._graph, state.num_frames
         )  # fmt: skip
 
     def finish(self, state: NativeStream, partial: bool = False) -> Lattice:
@@ -202,8 +198,7 @@ class NativeEngine(SearchEngine):
             return None
         last = np.array([len(state.pieces[-1].frame) - 1], np.int32)
         lattice = join_pieces(
-            state.pieces, end_of_piece(), np.zeros(1, np.int64), last, self._graph, self._starts_token,
-            state.num_frames,
+            state.pieces, end_of_piece(), np.zeros(1, np.int64), last, self._graph, state.num_frames
         )  # fmt: skip
         state.pieces = []
         return lattice

@@ -167,14 +167,9 @@ def join_pieces(
     kept_finals: np.ndarray,
     final_src: np.ndarray,
     search_graph: SearchGraph,
-    begins_token: np.ndarray | None,
     num_frames: int,
 ) -> Lattice:
-    """One lattice of pieces that follow one another and the final arcs of the last.
-
-    Args:
-        begins_token: for each arc of the graph, where the topology is in it; else None.
-    """
+    """One lattice of pieces that follow one another and the final arcs of the last."""
     graph = search_graph.source
     offset, src, dst, frame = 0, [], [], [pieces[0].frame[:1]]
     for piece in pieces:
@@ -189,13 +184,12 @@ def join_pieces(
     explicit = arc >= 0
     origin = np.full(len(arc), -1, np.int32)
     origin[explicit] = search_graph.origin[arc[explicit]]
-    token = np.where(explicit, graph.token[origin], -1 - arc)
+    token, begins = search_graph.labels_of(arc)
     score = np.zeros(len(arc), np.float32)
     score[explicit] = search_graph.score[arc[explicit]]
     gains = [piece.gain for piece in pieces if piece.gain is not None]
     if gains:
         score += np.concatenate(gains)
-    begins = explicit if begins_token is None else begins_token[origin]
     num_finals = len(kept_finals)
     all_origin = np.concatenate([origin, finals.origin[kept_finals]])
     counts, words = ragged_words(graph, all_origin)

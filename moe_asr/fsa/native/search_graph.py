@@ -7,6 +7,7 @@ import numpy as np
 from moe_asr.errors import GraphError
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.native.layout import EXPLICIT, MODIFIED, STANDARD
+from moe_asr.fsa.starts_token import starts_token
 from moe_asr.fsa.topology import check_topology
 
 
@@ -28,6 +29,7 @@ class SearchGraph:
         final_begin, final_end: (Q,) int32, the final arcs of a state.
         final_score: (F,) float32, scaled.
         final_origin: (F,) int32, the graph's arc.
+        begins_token: (A,) bool, whether an arc begins a token; None where all do, the topology being implied.
         source: the graph.
     """
 
@@ -42,6 +44,7 @@ class SearchGraph:
     final_end: np.ndarray
     final_score: np.ndarray
     final_origin: np.ndarray
+    begins_token: np.ndarray | None
     source: DecodingGraph
 
     @property
@@ -56,6 +59,15 @@ class SearchGraph:
         positions = np.flatnonzero(arcs >= 0)
         counts, words = ragged_words(self.source, self.origin[arcs[positions]])
         return words, np.repeat(positions, counts)
+
+    def labels_of(self, arcs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The label of each arc (negative ones are the topology's), (R,) integers; whether it begins a token."""
+        label, begins = -1 - arcs, arcs >= 0
+        explicit = np.flatnonzero(begins)
+        label[explicit] = self.token[arcs[explicit]]
+        if self.begins_token is not None:
+            begins[explicit] = self.begins_token[arcs[explicit]]
+        return label, begins
 
     @property
     def num_states(self) -> int:
@@ -74,7 +86,8 @@ class SearchGraph:
     @property
     def num_bytes(self) -> int:
         arrays = (*self.arrays, self.origin, self.final_begin, self.final_end, self.final_score)
-        return sum(array.nbytes for array in arrays) + self.final_origin.nbytes
+        more = 0 if self.begins_token is None else self.begins_token.nbytes
+        return sum(array.nbytes for array in arrays) + self.final_origin.nbytes + more
 
 
 def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> SearchGraph:
@@ -86,7 +99,7 @@ def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> Se
         graph_scale: multiplies the scores.
 
     Raises:
-        GraphError: if the topology is unknown, or a score too large once it is scaled.
+        GraphError: if the topology is unknown, or a score too large once it is scaled; see `starts_token`, too.
     """
     check_topology(topology)
     is_final = graph.token == -1
@@ -136,6 +149,7 @@ def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> Se
         final_end=final_end.astype(np.int32),
         final_score=score[finals],
         final_origin=finals,
+        begins_token=None if graph.topology_implied else starts_token(graph)[inner],
         source=graph,
     )
 

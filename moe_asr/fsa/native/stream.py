@@ -20,6 +20,7 @@ from moe_asr.fsa.native.layout import (
     STATUS,
     TOTAL_STEPS,
 )
+from moe_asr.fsa.native.path_labels import PathLabels
 from moe_asr.fsa.native.pieces import Piece, cut_piece
 from moe_asr.fsa.native.search_graph import SearchGraph
 from moe_asr.fsa.native.search_kernels import search_steps
@@ -37,6 +38,7 @@ class NativeStream:
         num_frames: read so far.
         is_dead: no path can go on; frames are counted and not searched.
         pieces: committed, the oldest first, without those that were released.
+        committed: what is on the best path of the pieces, also of those released.
     """
 
     def __init__(
@@ -54,8 +56,7 @@ class NativeStream:
         self.is_dead = False
         self.is_finished = False
         self.pieces: list[Piece] = []
-        self.words: list[int] = []  # of the best path, committed
-        self.word_frames: list[int] = []
+        self.committed = PathLabels()
         self.after_blank = False  # whether the frame before was blank beyond the threshold
 
     @property
@@ -124,8 +125,6 @@ class NativeStream:
         step = int(self.store.counts[MERGED_STEP])
         piece = cut_piece(self.store, step, np.zeros(1, np.float32), output_beam)
         self.pieces.append(piece)
-        words, steps = self.graph.words_of(piece.best)
-        self.words += words.tolist()
-        self.word_frames += piece.best_frame[steps].tolist()
+        self.committed.extend(self.graph, piece.best, piece.best_frame)
         drop_steps(step, self.store.arrays, self.store.counts, self.store.gains)
         self.store.shrink()
