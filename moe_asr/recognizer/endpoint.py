@@ -109,8 +109,8 @@ def cut_frame(token_frames: Sequence[int], token_ends: Sequence[int], num_frames
 
     It is the middle of the longest gap in the second half; of equally long ones, of the last. Gaps lie
     between tokens, or between a token and either end of the segment, and count as far as they are in the
-    second half. No token is cut. One that reaches the last frame may go on after it, and is left to the next segment,
-    unless it fills the second half; then there is nowhere to cut but the end.
+    second half. No token is cut. One that reaches the last frame may go on after it, and is left to the next
+    segment, unless it fills the second half; then there is nowhere to cut but the end.
 
     Args:
         token_frames, token_ends: the first and the last frame of each token, in order. Those of words may be
@@ -136,7 +136,7 @@ def cut_frame(token_frames: Sequence[int], token_ends: Sequence[int], num_frames
         )
     half = (num_frames + 1) // 2
     if token_ends and begins[-1] == num_frames:
-        begins.pop(), ends.pop()
+        begins, ends = begins[:-1], ends[:-1]
     best, longest = num_frames, 0
     for begin, end in zip(begins, ends, strict=True):
         begin = max(begin, half)
