@@ -11,6 +11,7 @@ import torch
 from moe_asr.decode.registry import DecodingMethod, DecodingResources, EncodedBatch, Hypothesis
 from moe_asr.errors import ConfigError, DataError, GraphError
 from moe_asr.fsa.context_lattice import apply_context
+from moe_asr.fsa.engine import SearchEngine
 from moe_asr.fsa.engines import AUTO, ENGINES, make_engine
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import FINAL, Lattice
@@ -152,17 +153,57 @@ class FirstPass:
         Raises:
             DataError: naming the utterance that has NaN or +inf in its frames.
             GraphError: if an archive has no lattice of an utterance.
-        DataError: if that lattice is of another number of frames.
+            DataError: if that lattice is of another number of frames.
         """
         if self._last is None or self._last[0] is not batch:
             since = time.perf_counter()
             found = self._find(batch)
             self.seconds += time.perf_counter() - since
-            self._last = batch, found
-            if self.lattice_sink is not None:
-                for name, lattice in zip(batch.utterance_ids, found, strict=True):
-                    self.lattice_sink(name, lattice)
+            self._keep(batch, found)
+        assert self._last is not None
         return self._last[1]
+
+    def put(self, batch: EncodedBatch, lattices: Sequence[Lattice]) -> None:
+        """Gives the lattices of a batch that was searched elsewhere: as streams, say.
+
+        Methods then decode the batch without a search, and do not look at its ``log_probs``. Lattices are
+        taken as they are: boosts of phrases are in them already.
+
+        Args:
+            batch: the very object that methods are going to be given.
+            lattices: of its utterances, searched by an engine with these options over `graph`.
+
+        Raises:
+            DataError: if there are not as many as utterances, or, naming the utterance, one has another
+                number of frames.
+        """
+        if len(lattices) != len(batch.utterance_ids):
+            raise DataError(f"{len(lattices)} lattices of {len(batch.utterance_ids)} utterances")
+        for name, lattice, length in zip(
+            batch.utterance_ids, lattices, batch.lengths.tolist(), strict=True
+        ):
+            if lattice.num_frames != length:
+                raise DataError(
+                    f"the lattice of {name} has {lattice.num_frames} frames, the utterance {length}"
+                )
+        self._keep(batch, list(lattices))
+
+    @property
+    def engine(self) -> SearchEngine:
+        """What searches; also a stream's engine, where it has streams.
+
+        Raises:
+            ConfigError: if lattices come from an archive, and nothing is searched.
+        """
+        if self._archive is not None:
+            raise ConfigError(f"lattices come from {self._archive.path}: there is no search engine")
+        return self._engine
+
+    def _keep(self, batch: EncodedBatch, lattices: list[Lattice]) -> None:
+        self._last = batch, lattices
+        if self.lattice_sink is not None:
+            for name, lattice in zip(batch.utterance_ids, lattices, strict=True):
+                self.lattice_sink(name, lattice)
 
     def _find(self, batch: EncodedBatch) -> list[Lattice]:
         contexts = self._contexts(batch.utterance_ids)

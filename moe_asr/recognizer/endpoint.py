@@ -107,14 +107,14 @@ def detect_endpoint(
 def cut_frame(token_frames: Sequence[int], token_ends: Sequence[int], num_frames: int) -> int:
     """Where to cut a segment that ends though nobody pauses: frames from here on are the next segment's.
 
-    It is the middle of the longest gap in the second half; of equally long ones, of the last. Gaps lie between
-    tokens, or between a token and either end of the segment, and count as far as they are in the second half.
-    No token is cut. One that reaches the last frame may go on after it, and is left to the next segment,
-    unless it fills the second half; then there is nowhere to cut but the end.
+    It is the middle of the longest gap in the second half; of equally long ones, of the last. Gaps lie
+    between tokens, or between a token and either end of the segment, and count as far as they are in the
+    second half. No token is cut. One that reaches the last frame may go on after it, and is left to the next
+    segment, unless it fills the second half; then there is nowhere to cut but the end.
 
     Args:
-        token_frames, token_ends: the first and the last frame of each token, in order. The frames of words may
-            be given instead: then no word is cut.
+        token_frames, token_ends: the first and the last frame of each token, in order. Those of words may be
+            given instead: then no word is cut.
         num_frames: of the segment, at least 1.
 
     Returns:
@@ -125,20 +125,21 @@ def cut_frame(token_frames: Sequence[int], token_ends: Sequence[int], num_frames
     """
     if num_frames < 1:
         raise ValueError(f"a segment of {num_frames} frames cannot be cut")
-    # a cut at frame c is before it: possible from the end of one token to the start of the next
-    starts = [*token_frames, num_frames]
-    ends = [-1, *token_ends]
-    middle = (num_frames + 1) // 2
-    best, longest = num_frames, -1
-    for number, (end, start) in enumerate(zip(ends, starts, strict=True)):
-        if end >= start or not end < num_frames or (number and end < starts[number - 1]):
-            raise ValueError(
-                f"tokens {list(token_frames)} to {list(token_ends)} are not in order within "
-                f"{num_frames} frames"
-            )
-        lowest = max(end + 1, middle)
-        if lowest == num_frames and token_ends and end == num_frames - 1:
-            continue
-        if start - lowest >= max(longest, 0):
-            best, longest = (lowest + start) // 2, start - lowest
-    return max(best, 1)
+    # each gap as the frames before which a cut may be: from the one after a token to the next one's first
+    begins = [0, *(end + 1 for end in token_ends)]
+    ends = [*token_frames, num_frames]
+    if any(begin > end for begin, end in zip(begins, ends, strict=True)) or any(
+        first >= begin for first, begin in zip(token_frames, begins[1:], strict=True)
+    ):
+        raise ValueError(
+            f"tokens {list(token_frames)} to {list(token_ends)} are not in order within {num_frames} frames"
+        )
+    half = (num_frames + 1) // 2
+    if token_ends and begins[-1] == num_frames:
+        begins, ends = begins[:-1], ends[:-1]
+    best, longest = num_frames, 0
+    for begin, end in zip(begins, ends, strict=True):
+        begin = max(begin, half)
+        if end - begin >= longest:
+            best, longest = (begin + end) // 2, end - begin
+    return best

@@ -29,8 +29,8 @@ class PartialResult:
             of a path without tokens. Of a dead search they are counted up to the last frame searched.
         final_relative_cost: nats, 0 or more, by which the best path that may end here, its final score
             included, is below the best path, as Kaldi has it: 0 where the best path may end at no cost,
-            infinity where none may end, or the search is dead. Scores are those of the search: the graph's are
-            scaled, and what the end brings to contextual phrases counts.
+            infinity where none may end, or the search is dead. Scores are those of the search: the graph's
+            are scaled, and what the end brings to contextual phrases counts.
         is_dead: no path can go on from here, so that what is read is no longer searched.
     """
 

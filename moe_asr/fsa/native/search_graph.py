@@ -61,7 +61,7 @@ class SearchGraph:
         return words, np.repeat(positions, counts)
 
     def labels_of(self, arcs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The label of each arc (negative ones are the topology's), (R,) integers; whether it begins a token."""
+        """The label of each arc (negative ones are the topology's), and whether it begins a token; (R,)."""
         label, begins = -1 - arcs, arcs >= 0
         explicit = np.flatnonzero(begins)
         label[explicit] = self.token[arcs[explicit]]
@@ -99,7 +99,7 @@ def compile_graph(graph: DecodingGraph, topology: str, graph_scale: float) -> Se
         graph_scale: multiplies the scores.
 
     Raises:
-        GraphError: if the topology is unknown, or a score too large once it is scaled; see `starts_token`, too.
+        GraphError: if the topology is unknown, or a score too large once it is scaled; as `starts_token`.
     """
     check_topology(topology)
     is_final = graph.token == -1
