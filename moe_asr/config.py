@@ -94,10 +94,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             )
         kind = inner[0] if inner else Any
         return origin(_convert(kind, item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
-        return {key: _convert(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {
+            _convert(inner[0], key, f"{where}: key"): _convert(inner[1], item, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string

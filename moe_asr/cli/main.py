@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "train": ("moe_asr.cli.train", "train a model, or resume its training"),
     "export": ("moe_asr.cli.export", "average checkpoints into a model directory"),
+    "convert-model": (
+        "moe_asr.cli.convert_model",
+        "store a model's weights in fewer bits: float16, int8",
+    ),
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
     "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),

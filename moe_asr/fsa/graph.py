@@ -15,12 +15,13 @@ from moe_asr.files import PathLike, atomic_path, sort_safetensors_header
 from moe_asr.fsa.arcs import Arcs
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.graph_openfst import arcs_of_graph_fst, fst_of_graph, fst_tables
+from moe_asr.fsa.graph_packing import PACKED, pack_arcs, unpack_arcs
 from moe_asr.fsa.k2_module import arrays_of_k2, k2_of_arrays
 from moe_asr.fsa.openfst import fst_from_text, fst_to_text
 from moe_asr.text.symbol_table import SymbolTable
 
 KINDS = ("HLG", "LG", "HT", "T")
-_FORMAT, _VERSION = "moe_asr.decoding_graph", 1
+_FORMAT, _VERSION, _PACKED_VERSION = "moe_asr.decoding_graph", "1", "2"
 _DTYPES = {
     "src": np.int32,
     "dst": np.int32,
@@ -194,8 +195,12 @@ class DecodingGraph:
                     "it does not belong to this model"
                 )
 
-    def save(self, path: PathLike) -> None:
-        """Writes a safetensors file, atomically; the tables and metadata are JSON in its header."""
+    def save(self, path: PathLike, packed: bool = False) -> None:
+        """Writes a safetensors file, atomically; the tables and metadata are JSON in its header.
+
+        Args:
+            packed: in fewer bytes and without loss, see `moe_asr.fsa.graph_packing`.
+        """
         header = {
             "tokens": list(self.token_table),
             "words": list(self.word_table),
@@ -206,11 +211,12 @@ class DecodingGraph:
         except (TypeError, ValueError) as error:
             raise GraphError(f"{path}: the metadata cannot be written as JSON: {error}") from error
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _DTYPES}
+        version = _PACKED_VERSION if packed else _VERSION
         with atomic_path(path) as temporary:
             save_file(
-                arrays,
+                pack_arcs(arrays) if packed else arrays,
                 str(temporary),
-                metadata={"format": _FORMAT, "version": str(_VERSION), "header": text},
+                metadata={"format": _FORMAT, "version": version, "header": text},
             )
             sort_safetensors_header(temporary)
 
@@ -226,16 +232,20 @@ class DecodingGraph:
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT:
                     raise GraphError(f"not a decoding graph (format {header.get('format')!r})")
-                if header.get("version") != str(_VERSION):
+                version = header.get("version")
+                if version not in (_VERSION, _PACKED_VERSION):
                     raise GraphError(
-                        f"format version {header.get('version')!r}, this code reads {_VERSION}"
+                        f"format version {version!r}, this code reads {_VERSION} and {_PACKED_VERSION}"
                     )
-                if set(file.keys()) != set(_DTYPES):
+                names = set(_DTYPES if version == _VERSION else PACKED)
+                if set(file.keys()) != names:
                     raise GraphError(
-                        f"expected arrays {sorted(_DTYPES)}, found {sorted(file.keys())}"
+                        f"expected arrays {sorted(names)}, found {sorted(file.keys())}"
                     )
                 tables = _parse_header(header.get("header", ""))
-                arrays = {name: file.get_tensor(name) for name in _DTYPES}
+                arrays = {name: file.get_tensor(name) for name in names}
+            if version == _PACKED_VERSION:
+                arrays = unpack_arcs(arrays)
             return cls(
                 token_table=SymbolTable(tables["tokens"]),
                 word_table=SymbolTable(tables["words"]),

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from moe_asr.audio.fbank import FbankOptions
 from moe_asr.config import from_dict, to_dict
 from moe_asr.errors import CheckpointError, ConfigError
-from moe_asr.files import PathLike, atomic_path, read_yaml, write_yaml
+from moe_asr.files import PathLike, atomic_path, read_yaml, sort_safetensors_header, write_yaml
 from moe_asr.model.config import ModelConfig
+from moe_asr.model.storage import FLOAT32, pack, read_stored, unpack
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -21,26 +21,42 @@ CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
 @dataclass
 class LoadedModel:
-    """A model ready for inference (eval mode), with what is needed around it."""
+    """A model ready for inference (eval mode), with what is needed around it.
+
+    Attributes:
+        storage: how its weights are stored, one of `moe_asr.model.storage.STORAGES`; here they are float32.
+    """
 
     model: U2MoeModel
     tokenizer: Tokenizer
     fbank_options: FbankOptions
+    storage: str = FLOAT32
 
 
 def save_model_dir(
-    directory: PathLike, model: U2MoeModel, tokenizer: Tokenizer, fbank_options: FbankOptions
+    directory: PathLike,
+    model: U2MoeModel,
+    tokenizer: Tokenizer,
+    fbank_options: FbankOptions,
+    storage: str = FLOAT32,
 ) -> None:
-    """Writes the model directory; ``config.yaml`` comes last, so that a directory with one is complete."""
+    """Writes the model directory; ``config.yaml`` comes last, so that a directory with one is complete.
+
+    Args:
+        storage: of the large matrices, one of `moe_asr.model.storage.STORAGES`.
+
+    Raises:
+        ConfigError: on an unknown ``storage``.
+        CheckpointError: naming the tensor that cannot be stored so.
+    """
+    tensors, metadata = pack(model, storage)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / CONFIG).unlink(missing_ok=True)  # of a model that is being replaced
     tokenizer.save(directory)
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
     with atomic_path(directory / WEIGHTS) as temporary:
-        save_file(tensors, str(temporary), metadata={"format": "pt"})
+        save_file(tensors, str(temporary), metadata=metadata)
+        sort_safetensors_header(temporary)
     write_yaml(
         directory / CONFIG, {"model": to_dict(model.config), "features": to_dict(fbank_options)}
     )
@@ -51,7 +67,8 @@ def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
 
     Raises:
         ConfigError: if ``config.yaml`` is absent or has an unknown key or a wrong value.
-        CheckpointError: if the weights are damaged, or are not those of the configured architecture.
+        CheckpointError: if the weights are damaged, stored in a way that is not known here, or not those of
+            the configured architecture.
         TextError: if the tokenizer's files do not hold together.
     """
     directory = Path(directory)
@@ -73,17 +90,15 @@ def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
             f"{source}: features have {options.num_bins} bins, the model takes {config.num_features}"
         )
     model = U2MoeModel(config)
-    load_weights(model, read_tensors(directory / WEIGHTS), str(directory / WEIGHTS))
-    return LoadedModel(model.to(device).eval(), tokenizer, options)
+    path = directory / WEIGHTS
+    weights, storage = unpack(*read_stored(path), str(path))
+    load_weights(model, weights, str(path))
+    return LoadedModel(model.to(device).eval(), tokenizer, options, storage)
 
 
 def read_tensors(path: PathLike) -> dict[str, Tensor]:
     """All tensors of a safetensors file; `CheckpointError` naming it if it is absent or damaged."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+    return read_stored(path)[0]
 
 
 def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:

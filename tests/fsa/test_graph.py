@@ -174,7 +174,7 @@ def test_a_flipped_byte_is_never_another_error(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"format": "pt"}, "not a decoding graph"),
-        ({"version": "2"}, "format version '2'"),
+        ({"version": "3"}, "format version '3'"),
         ({"header": "{"}, "not JSON"),
         ({"header": "[" * 100000}, "JSON"),
         ({"header": "[]"}, "must hold tokens, words and metadata"),

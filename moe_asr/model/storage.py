@@ -1,0 +1,161 @@
+"""How weights are stored in a model directory: as float32, or in a half or a quarter of the bytes.
+
+``int8`` is symmetric, one scale for each output channel: w is stored as q = round(w / s) with
+s = max |w| / 127 over the channel, so that s * q is within s / 2 of w, and y = x W is (x Q) with its columns
+scaled by s. That is what integer matrix products with a scale for each channel take (Jacob et al., arXiv
+1712.05877, without a zero point; Krishnamoorthi, arXiv 1806.08342, section 3). Only the large matrices are
+stored so, see `matrices_of`; the rest stays float32.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from moe_asr.errors import CheckpointError, ConfigError
+from moe_asr.files import PathLike
+from moe_asr.nn.moe.layer import MixtureFeedForward
+
+FLOAT32, FLOAT16, INT8 = STORAGES = ("float32", "float16", "int8")
+SCALE = ".scale"  # the scales of tensor NAME are tensor NAME.scale
+_KEY, _VERSION_KEY, _VERSION = "moe_asr.storage", "moe_asr.storage_version", "1"
+_LARGEST = 127  # the most negative value, -128, is not used
+
+
+def matrices_of(model: nn.Module) -> list[str]:
+    """The names of the tensors that are stored in fewer bits: where nearly all weights are.
+
+    They are the weights of linear layers (out, in) and embeddings (V, D), and the stacked ones of experts,
+    (E, D, H) and (E, H, D). Routers, norms, biases, convolutions and CMVN are not among them: they are small,
+    and a router's decision may hang on a small difference.
+    """
+    names = []
+    for prefix, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            names.append(f"{prefix}.weight")
+        elif isinstance(module, MixtureFeedForward):
+            names += [f"{prefix}.w1", f"{prefix}.w2"]
+    return names
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 values and scales of a matrix, one scale for each output channel.
+
+    Args:
+        weight: (out, in), or (E, in, out) for E stacked experts; finite.
+
+    Returns:
+        int8 of the same shape, in -127..127, and float32 scales, (out,) or (E, out); a channel of zeros has
+        scale 0.
+    """
+    axis = 1 if weight.ndim == 3 else -1  # the inputs, over which a channel sums
+    weight = weight.float()
+    scale = weight.abs().amax(axis) / _LARGEST
+    step = torch.where(scale > 0.0, scale, torch.ones_like(scale)).unsqueeze(axis)
+    values = torch.round(weight / step).clamp_(-_LARGEST, _LARGEST)
+    return values.to(torch.int8), scale
+
+
+def dequantize(values: Tensor, scale: Tensor) -> Tensor:
+    """The float32 weights of what `quantize` gave."""
+    return values.float() * scale.unsqueeze(1 if values.ndim == 3 else -1)
+
+
+def pack(model: nn.Module, storage: str = FLOAT32) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of the safetensors file that stores a model's weights.
+
+    Raises:
+        ConfigError: on an unknown ``storage``.
+        CheckpointError: naming the tensor that cannot be stored so: not finite, or beyond float16.
+    """
+    if storage not in STORAGES:
+        raise ConfigError(f"storage must be one of {', '.join(STORAGES)}, found {storage!r}")
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    if storage == FLOAT32:
+        return tensors, {"format": "pt"}
+    for name in matrices_of(model):
+        weight = tensors[name]
+        if not bool(torch.isfinite(weight).all()):
+            raise CheckpointError(f"{name}: not finite")
+        if storage == FLOAT16:
+            tensors[name] = weight.half()
+            if not bool(torch.isfinite(tensors[name]).all()):
+                raise CheckpointError(f"{name}: {float(weight.abs().max()):g} is beyond float16")
+        else:
+            assert name + SCALE not in tensors, f"{name + SCALE} is a tensor of the model"
+            tensors[name], tensors[name + SCALE] = quantize(weight)
+    return tensors, {"format": "pt", _KEY: storage, _VERSION_KEY: _VERSION}
+
+
+def read_stored(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors as they are in a safetensors file, and its metadata.
+
+    Raises:
+        CheckpointError: naming the file, if it is absent or damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def unpack(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str
+) -> tuple[dict[str, Tensor], str]:
+    """The float32 tensors of what `pack` made, and how they were stored.
+
+    Args:
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: naming file and tensor: an unknown way or version, int8 without scales or scales
+            without int8, scales of another shape, or that are negative or not finite.
+    """
+    storage = metadata.get(_KEY, FLOAT32)
+    if storage not in STORAGES:
+        raise CheckpointError(
+            f"{source}: stored as {storage!r}, this version reads {', '.join(STORAGES)}"
+        )
+    if storage != FLOAT32 and metadata.get(_VERSION_KEY) != _VERSION:
+        raise CheckpointError(
+            f"{source}: stored as {storage}, version {metadata.get(_VERSION_KEY)!r}, this code reads "
+            f"{_VERSION}"
+        )
+    weights = {}
+    for name, value in tensors.items():
+        if value.dtype == torch.int8:
+            if storage != INT8:
+                raise CheckpointError(
+                    f"{source}: {name}: int8 in a file that is stored as {storage}"
+                )
+            if name + SCALE not in tensors:
+                raise CheckpointError(f"{source}: {name}: int8, but there is no {name + SCALE}")
+            _check(value, tensors[name + SCALE], f"{source}: {name}")
+            weights[name] = dequantize(value, tensors[name + SCALE])
+        elif storage == INT8 and name.endswith(SCALE):
+            of = tensors.get(name[: -len(SCALE)])
+            if of is None or of.dtype != torch.int8:
+                raise CheckpointError(f"{source}: {name}: scales of nothing that is int8")
+        else:
+            weights[name] = value.float() if value.dtype == torch.float16 else value
+    return weights, storage
+
+
+def _check(values: Tensor, scale: Tensor, what: str) -> None:
+    if values.ndim not in (2, 3):
+        raise CheckpointError(f"{what}: int8 of shape {tuple(values.shape)}, expected a matrix")
+    shape = values.shape[:1] if values.ndim == 2 else (values.shape[0], values.shape[2])
+    if tuple(scale.shape) != tuple(shape) or scale.dtype != torch.float32:
+        raise CheckpointError(
+            f"{what}: scales are {scale.dtype} of shape {tuple(scale.shape)}, expected torch.float32 of "
+            f"shape {tuple(shape)}"
+        )
+    if not bool(torch.isfinite(scale).all()) or bool((scale < 0.0).any()):
+        wrong = scale[~torch.isfinite(scale) | (scale < 0.0)][0]
+        raise CheckpointError(f"{what}: a scale is {float(wrong)}, expected 0 or more")
+    if bool((values == -128).any()):
+        raise CheckpointError(f"{what}: has -128, symmetric int8 is -127 to 127")
