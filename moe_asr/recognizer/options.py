@@ -9,6 +9,7 @@ from moe_asr.fsa.time_correction import TimeCorrection
 from moe_asr.recognizer.endpoint import EndpointOptions
 
 SECOND_PASS = "lattice_attention_rescoring"
+LEFT_FRAMES = 128  # encoder frames; 5.12 s where one is 40 ms
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class RecognizerOptions:
 
     Attributes:
         chunk_size: encoder frames that a stream waits for before they are encoded together.
-        left_chunks: chunks of left context that a stream keeps, 0 or more.
+        left_chunks: chunks of left context that a stream keeps, 0 or more; None: as many as make
+            `LEFT_FRAMES`, see `num_left_chunks`.
         max_streams: streams open at a time; their caches are allocated once.
         method: makes final results: one that works on lattices (docs/decoding.md).
         method_options: of that method, the search of the first pass included (``search_beam``, ...).
@@ -35,7 +37,7 @@ class RecognizerOptions:
     """
 
     chunk_size: int = 16
-    left_chunks: int = 8
+    left_chunks: int | None = None
     max_streams: int = 64
     method: str = SECOND_PASS
     method_options: Mapping[str, Any] = field(default_factory=dict)
@@ -50,8 +52,9 @@ class RecognizerOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("chunk_size", 1), ("left_chunks", 0), ("max_streams", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, found {value}")
         if not self.max_backlog_seconds > 0.0:
             raise ValueError(
                 f"max_backlog_seconds must be positive, found {self.max_backlog_seconds}"
@@ -60,6 +63,11 @@ class RecognizerOptions:
             raise ValueError(
                 f"max_segment_megabytes must be at least 1, found {self.max_segment_megabytes}"
             )
+
+    @property
+    def num_left_chunks(self) -> int:
+        """Chunks of left context."""
+        return -(-LEFT_FRAMES // self.chunk_size) if self.left_chunks is None else self.left_chunks
 
     def replace(self, **changes: Any) -> "RecognizerOptions":
         """These options with others in place of some."""

@@ -133,7 +133,7 @@ class Recognizer:
             loaded.model, engine, options, self.frame_shift_seconds, method.options.partial
         )
         self._pool = StreamPool(
-            loaded.model.encoder, options.max_streams, options.chunk_size, options.left_chunks
+            loaded.model.encoder, options.max_streams, options.chunk_size, options.num_left_chunks
         )
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._numbers = itertools.count()
