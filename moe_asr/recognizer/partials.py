@@ -59,7 +59,7 @@ class SegmentPartials:
         )
         kept = self._num_kept(path)
         before = max(kept - 1, 0)  # is timed with what follows, for the sake of that
-        token = self._spans[before][0] if kept else 0
+        token = self._spans[before - 1][1] if before else 0
         rest = TokenPath(
             path.words[before:], path.tokens[token:], path.token_frames[token:],
             path.token_ends[token:], is_partial=True,
