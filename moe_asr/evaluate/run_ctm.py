@@ -9,13 +9,11 @@ from moe_asr.decode.runner import DecodingRun
 from moe_asr.errors import ConfigError
 from moe_asr.evaluate.alignment_report import FrameTimes
 from moe_asr.evaluate.ctm import CtmWord, write_ctm
-from moe_asr.evaluate.word_ctm import path_ctm
+from moe_asr.evaluate.word_ctm import path_ctm, word_cutter
 from moe_asr.files import PathLike
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.time_correction import TimeCorrection
-from moe_asr.fsa.word_times import LexiconCutter, SpellingCutter, WordCutter
-from moe_asr.text.phone import PhoneTokenizer
-from moe_asr.text.tokenizer import Tokenizer
+from moe_asr.fsa.word_times import WordCutter
 
 if TYPE_CHECKING:
     from moe_asr.model.directory import LoadedModel
@@ -67,13 +65,6 @@ def word_graph_of(graph: DecodingGraph | None) -> DecodingGraph:
     if graph is None or graph.kind not in ("HLG", "LG"):
         raise ConfigError("word times are of methods with a graph of words")
     return graph
-
-
-def word_cutter(graph: DecodingGraph, tokenizer: Tokenizer) -> WordCutter:
-    """What cuts the tokens of the graph's paths into words."""
-    if isinstance(tokenizer, PhoneTokenizer):
-        return LexiconCutter(tokenizer.lexicon, graph.token_table, graph.word_table)
-    return SpellingCutter(graph.token_table, graph.word_table)
 
 
 def _words(

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 from moe_asr.errors import DataError
 from moe_asr.evaluate.ctm import CtmWord
+from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.nbest import NBestPath
 from moe_asr.fsa.time_correction import TimeCorrection, TimedWord
-from moe_asr.fsa.word_times import WordCutter, WordTime
+from moe_asr.fsa.word_times import LexiconCutter, SpellingCutter, WordCutter, WordTime
+from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.symbol_table import SymbolTable
+from moe_asr.text.tokenizer import Tokenizer
 
 
 def hypothesis_ctm(
@@ -109,3 +112,10 @@ def timed_words_ctm(
         confidence = None if confidences is None else min(confidences[number], 1.0)
         lines.append(CtmWord(name, channel, start, end - start, word.word, confidence))
     return lines
+
+
+def word_cutter(graph: DecodingGraph, tokenizer: Tokenizer) -> WordCutter:
+    """What cuts the tokens of the graph's paths into words."""
+    if isinstance(tokenizer, PhoneTokenizer):
+        return LexiconCutter(tokenizer.lexicon, graph.token_table, graph.word_table)
+    return SpellingCutter(graph.token_table, graph.word_table)

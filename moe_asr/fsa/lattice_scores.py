@@ -209,6 +209,26 @@ def prune(
     return keep_arcs(lattice, through >= best - beam - rounding)
 
 
+def prune_to_size(
+    lattice: Lattice, max_arcs: int, acoustic_scale: float = 1.0, graph_scale: float = 1.0
+) -> Lattice:
+    """The lattice of its ``max_arcs`` best arcs, by the best path over each: `prune` with the beam for that.
+
+    Arcs that are as good as the last of them stay too, and those of the best path in any case. A lattice that
+    is not larger is returned as it is.
+
+    Raises:
+        ConfigError: if ``max_arcs`` is less than 1, or a scale negative or not finite.
+    """
+    if not max_arcs >= 1:
+        raise ConfigError(f"max_arcs must be at least 1, found {max_arcs}")
+    if lattice.num_arcs <= max_arcs:
+        return lattice
+    through, best, rounding = _through_arcs(lattice, "tropical", acoustic_scale, graph_scale)
+    worst = float(np.partition(through, -max_arcs)[-max_arcs])
+    return keep_arcs(lattice, through >= min(worst, best) - rounding)
+
+
 def connect(lattice: Lattice) -> Lattice:
     """The lattice without what is on no path from the start to the final state; itself if all is."""
     if lattice.is_connected:

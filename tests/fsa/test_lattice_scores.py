@@ -24,6 +24,7 @@ from moe_asr.fsa.lattice_scores import (
     log_num_paths,
     path_of_arcs,
     prune,
+    prune_to_size,
     total_score,
 )
 from tests.fsa.random_lattices import (
@@ -148,6 +149,31 @@ def test_pruning_keeps_exactly_the_arcs_of_good_paths(
     assert pruned.num_frames == lattice.num_frames
     same(prune(pruned, beam, *scales), pruned)
     same(prune(lattice, math.inf, *scales), lattice)
+
+
+@given(NUMBERS, st.integers(1, 40), SCALES)
+def test_pruning_to_a_size_is_pruning_with_the_beam_for_it(
+    number: int, max_arcs: int, scales: tuple[float, float]
+) -> None:
+    """Of all beams that leave a lattice of this size or smaller none leaves more, but for ties."""
+    lattice = random_lattice(random.Random(number))
+    found = prune_to_size(lattice, max_arcs, *scales)
+    if lattice.num_arcs <= max_arcs:
+        assert found is lattice
+        return
+    through = [
+        max(
+            (score(path, scales) for path in paths_of(lattice) if arc in path.arcs),
+            default=-math.inf,
+        )
+        for arc in range(lattice.num_arcs)
+    ]
+    beam = max(through) - sorted(through, reverse=True)[max_arcs - 1]
+    same(found, prune(lattice, beam, *scales))
+    best = best_path(lattice, *scales)
+    kept = best_path(found, *scales)
+    assert best is not None and kept is not None and kept.tokens == best.tokens
+    assert found.num_arcs >= max_arcs
 
 
 @given(NUMBERS, st.floats(0.1, 0.9))
@@ -294,6 +320,8 @@ def test_arguments_out_of_range() -> None:
     for beam in (-1.0, math.nan):
         with pytest.raises(ConfigError, match="beam must be 0 or more"):
             prune(lattice, beam)
+    with pytest.raises(ConfigError, match="max_arcs must be at least 1, found 0"):
+        prune_to_size(lattice, 0)
     with pytest.raises(ConfigError, match="semiring must be one of tropical, log, found 'real'"):
         forward_scores(lattice, "real")  # type: ignore[arg-type]
     arcs = np.array(paths_of(lattice)[0].arcs)
