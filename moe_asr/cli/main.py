@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.convert_model",
         "store a model's weights in fewer bits: float16, int8",
     ),
+    "release": ("moe_asr.cli.release", "a folder of model, graph and options to recognise with"),
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
     "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),
