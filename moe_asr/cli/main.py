@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.prepare_voice_commands",
         "make a spoken corpus from sentences: voices, noise, rooms",
     ),
+    "say": ("moe_asr.cli.say", "say a text by espeak-ng, as audio to transcribe"),
     "make-espeak-lexicon": (
         "moe_asr.cli.make_espeak_lexicon",
         "pronunciations with probabilities from espeak-ng's accents",
