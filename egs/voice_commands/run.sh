@@ -14,7 +14,7 @@ set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipe/../run_lib.sh"
 
-stage=0 stop_stage=9 size=full exp=$root/exp/voice_commands minutes=""
+stage=0 stop_stage=10 size=full exp=$root/exp/voice_commands minutes=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --stage) stage=$2; shift 2 ;;
@@ -32,7 +32,7 @@ overrides=()
 search=(--option all.n=50) # of decoding with a graph
 # sentences for the language model; to be spoken, and of these in dev and in test; hours of training, dev, test
 lm_sentences=60000 sentences=(14000 600 1000) hours=(7.2 0.3 0.5) bpe_size=60
-validation_sentences=1000
+validation_sentences=1000 pruning=3e-6
 work=$exp/full
 case $size in
   full) minutes=${minutes:-45} ;;
@@ -194,4 +194,26 @@ if runs 9; then
   say 9 "results"
   "$python" "$recipe/local/summarize.py" --runs "$work" --units "${units[@]}" --grammars "${grammars[@]}" \
     --manifest "$data/cuts_test.jsonl.gz" --output "$work/summary.json"
+fi
+
+if runs 10; then
+  unit=${units[0]} model=$work/moe_${units[0]}/int8 graph=$(graph_dir "${units[0]}" pruned)
+  streaming=chunk16-left8 # as recognisers decode by default: 640 ms, 5 s of left context
+  say 10 "release: int8 weights and a pruned 3-gram of the $unit system, tuned and measured together"
+  moe_asr convert-model --model "$work/moe_$unit/model" --storage int8 --output "$model"
+  lang train_ngram --order 3 --text "$text/lm.txt" --vocab "$work/words.txt" --prune "$pruning" \
+    --output "$work/lm_pruned/3gram.arpa"
+  lang make_g --lang "$(lang_dir "$unit")" --arpa "$work/lm_pruned/3gram.arpa" --output "$graph"
+  lang build_graph --lang "$(lang_dir "$unit")" --graph "$graph"
+  arguments=(--model "$model" --graph "$graph/LG.safetensors" --streaming "${search[@]}"
+    --method one_best --method lattice_attention_rescoring)
+  moe_asr tune "${arguments[@]}" --mode "$streaming" --manifest "$data/cuts_dev.jsonl.gz" \
+    --output "$work/moe_$unit/scales_release"
+  on_one_core "$python" -m moe_asr.cli decode "${arguments[@]}" --mode full --mode "$streaming" \
+    --mode chunk8-left16 --mode chunk4-left32 --scales "$work/moe_$unit/scales_release" --scales-mode "$streaming" \
+    --manifest "$data/cuts_test.jsonl.gz" --threads 1 --output "$work/moe_$unit/decode_release"
+  moe_asr release --model "$model" --graph "$graph/LG.safetensors" --about "$recipe/conf/release.yaml" \
+    --scales "$work/moe_$unit/scales_release" --mode "$streaming" "${search[@]}" \
+    --correction "$work/moe_$unit/times.json" --chunk-sizes 16 8 4 --results "$work/moe_$unit/decode_release" \
+    --output "$work/release"
 fi

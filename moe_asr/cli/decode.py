@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scales", type=Path, action="append", default=[], metavar="FILE",
         help="repeatable: scales that `moe-asr tune` found on a dev set: a method's file, or their folder",
     )  # fmt: skip
+    parser.add_argument(
+        "--scales-mode", metavar="MODE",
+        help="take the scales that were tuned in this mode in all modes (default: in each its own)",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--ctm", action="store_true",
@@ -55,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     modes = [DecodingMode.parse(name) for name in dict.fromkeys(args.mode or ["full"])]
     options = parse_options(args.option, names)
     scales = read_scales(args.scales, names)
-    in_mode = options_by_mode([mode.name for mode in modes], options, scales)
+    in_mode = options_by_mode([mode.name for mode in modes], options, scales, args.scales_mode)
     correction = TimeCorrection.load(args.time_correction) if args.time_correction else None
     given = read_input(args)
     if args.ctm:
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             graph = given.resources.graph
             write_run_ctm(decoded, folder, given.loaded, graph, durations, correction)
         for name, found in scales.items():
-            results[mode.name][name]["scales"] = found.modes[mode.name]
+            results[mode.name][name]["scales"] = found.modes[args.scales_mode or mode.name]
             results[mode.name][name]["tuned_on_this_set"] = found.is_of(given.references)
     write_json(args.output / "results.json", results)
     write_json(args.output / "options.json", {"input": describe(args), "options": in_mode})

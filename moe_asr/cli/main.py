@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.prepare_voice_commands",
         "make a spoken corpus from sentences: voices, noise, rooms",
     ),
+    "say": ("moe_asr.cli.say", "say a text by espeak-ng, as audio to transcribe"),
     "make-espeak-lexicon": (
         "moe_asr.cli.make_espeak_lexicon",
         "pronunciations with probabilities from espeak-ng's accents",
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.convert_model",
         "store a model's weights in fewer bits: float16, int8",
     ),
+    "release": ("moe_asr.cli.release", "a folder of model, graph and options to recognise with"),
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
     "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),

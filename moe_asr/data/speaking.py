@@ -9,7 +9,7 @@ from moe_asr.audio.io import resample
 from moe_asr.data.espeak import EspeakSynthesizer
 from moe_asr.data.voices import Voice
 from moe_asr.data.word_times import SpokenWord, word_times
-from moe_asr.errors import DataError
+from moe_asr.errors import ConfigError, DataError
 
 _TRIM_DB = -50.0  # what is quieter than this, from the peak, at the ends is cut off
 _MIN_RMS = 1e-3  # the quietest voice is louder than three times this
@@ -32,6 +32,45 @@ class Speech(NamedTuple):
 
     samples: np.ndarray
     words: list[SpokenWord]
+
+
+def say_text(
+    text: str,
+    voice: str = "en-us",
+    sample_rate: int = 16000,
+    rate: int = 150,
+    silence_seconds: float = 0.3,
+) -> np.ndarray:
+    """Says a text with silence around it: (num_samples,) float32.
+
+    Args:
+        voice: espeak-ng's name, see `EspeakSynthesizer.synthesize`.
+        sample_rate: in Hz.
+        rate: words per minute, 80 to 450.
+        silence_seconds: before it, and after it.
+
+    Raises:
+        ConfigError: if a number is out of its range, or there is nothing to say.
+        DataError: if the voice is unknown, or cannot be heard with this text.
+        MissingDependencyError: if espeak-ng is not installed.
+    """
+    for name, value, low, high in (
+        ("rate", rate, 80, 450),
+        ("sample_rate", sample_rate, 4000, 192000),
+        ("silence_seconds", silence_seconds, 0.0, 3600.0),
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"{name} must be between {low} and {high}, found {value}")
+    if not text.strip():
+        raise ConfigError("there is nothing to say: the text is empty")
+    engine = EspeakSynthesizer()
+    samples = engine.synthesize(text, voice, rate)
+    loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (_TRIM_DB / 20))
+    if len(loud) == 0:
+        raise DataError(f"espeak-ng says nothing of '{text}' with voice '{voice}'")
+    spoken = resample(samples[loud[0] : loud[-1] + 1], engine.sample_rate, sample_rate)
+    silence = np.zeros(round(silence_seconds * sample_rate), np.float32)
+    return np.concatenate([silence, spoken, silence])
 
 
 def say(engine: EspeakSynthesizer, what: Speaking, sample_rate: int) -> Speech:

@@ -126,11 +126,18 @@ def options_by_mode(
     modes: Sequence[str],
     options: Mapping[str, Mapping[str, Any]],
     scales: Mapping[str, Scales],
+    tuned_in: str | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The options of every method in every mode, tuned scales included; errors as `Scales.options`."""
+    """The options of every method in every mode, tuned scales included; errors as `Scales.options`.
+
+    Args:
+        tuned_in: the mode whose scales are taken in all modes; None takes in each its own.
+    """
     return {
         mode: {
-            method: scales[method].options(mode, given) if method in scales else dict(given)
+            method: scales[method].options(tuned_in or mode, given)
+            if method in scales
+            else dict(given)
             for method, given in options.items()
         }
         for mode in modes

@@ -6,6 +6,8 @@ import pytest
 
 from moe_asr.data.manifests import read_cuts
 from moe_asr.files import read_json
+from moe_asr.fsa.time_correction import TimeCorrection
+from moe_asr.recognizer.release import read_release, read_release_info
 from tests.egs.recipe_runs import contents, distance, read_texts, run_recipe, steps_made
 
 
@@ -69,6 +71,29 @@ def test_sentences_and_voices_of_the_test_set_are_unseen(run: tuple[Path, str]) 
     lines = (run[0] / "text" / "lm.txt").read_text().splitlines()
     assert len(lines) > 1000
     assert not set(lines) & {cut.supervisions[0].text for cut in cuts["dev"] + cuts["test"]}
+
+
+def test_the_release_is_what_was_tuned_and_measured(run: tuple[Path, str]) -> None:
+    exp, _ = run
+    loaded, graph, options = read_release(exp / "release")
+    assert loaded.storage == "int8" and graph.kind == "LG"
+    record = read_json(exp / "moe_bpe/scales_release/lattice_attention_rescoring.json")
+    tuned = record["modes"]["chunk16-left8"]["scales"]
+    assert options.method_options == {"n": 5, "output_beam": 2, "max_active": 100, **tuned}
+    assert options.correction == TimeCorrection.load(exp / "moe_bpe/times.json")
+    info = read_release_info(exp / "release")
+    assert info.chunk_sizes == (16, 8, 4)
+    modes = ["full", "chunk16-left8", "chunk8-left16", "chunk4-left32"]
+    assert [row.mode for row in info.measured] == [mode for mode in modes for _ in range(2)]
+    for row in info.measured:
+        folder = exp / "moe_bpe/decode_release" / row.mode
+        references = read_texts(folder / "ref.txt")
+        hypotheses = read_texts(folder / f"hyp_{row.method}.txt")
+        words = {key: text.split() for key, text in references.items()}
+        assert row.errors == sum(distance(words[key], hypotheses[key].split()) for key in words)
+        assert row.units == sum(map(len, words.values()))
+        if row.method == options.method:
+            assert row.options == options.method_options
 
 
 def test_a_second_run_makes_nothing_again(run: tuple[Path, str]) -> None:
