@@ -143,12 +143,10 @@ class StreamPool:
             padded[row, : min(len(one), self.window)] = one[: self.window]
         device = padded.device
         x = self.encoder.norm_input(self.encoder.subsampling(padded))  # (N, C, D)
-        written, read, is_cached = self._rows(np.asarray(slots))
-        written, read = torch.from_numpy(written).to(device), torch.from_numpy(read).to(device)
+        rows = self._rows(np.asarray(slots))
+        written, read, is_cached = (torch.from_numpy(array).to(device) for array in rows)
         chunk_lengths = torch.tensor(lengths, device=device)
-        mask = torch.cat(
-            [torch.from_numpy(is_cached).to(device), valid_mask(chunk_lengths, chunk)], 1
-        )
+        mask = torch.cat([is_cached, valid_mask(chunk_lengths, chunk)], 1)
         packing = FramePacking.from_lengths(chunk_lengths, chunk)
         index = torch.as_tensor(list(slots), dtype=torch.int64, device=device)
         for number, layer in enumerate(self._layers):
@@ -165,12 +163,9 @@ class StreamPool:
         def attend(x: Tensor) -> Tensor:
             attention = self._attention[number]
             query, key, value = attention.project(x)
-            both = []
-            for cache, new in ((self._keys[number], key), (self._values[number], value)):
-                cache.index_copy_(0, written, new.reshape(-1, self._head_dim))
-                shape = (len(x), self._heads, self._ring, self._head_dim)
-                both.append(cache.index_select(0, read).view(shape))
-            return attention.attend(query, *both, self._distances[number], mask)
+            keys = self._extend(self._keys[number], key, written, read)
+            values = self._extend(self._values[number], value, written, read)
+            return attention.attend(query, keys, values, self._distances[number], mask)
 
         def convolve(x: Tensor) -> Tensor:
             cache = self._history[number]
@@ -179,6 +174,12 @@ class StreamPool:
             return out
 
         return layer.run(x, packing, attend, convolve)
+
+    def _extend(self, cache: Tensor, new: Tensor, written: Tensor, read: Tensor) -> Tensor:
+        """Writes keys or values (N, H, C, K) of a chunk; returns those that it sees (N, H, R, K)."""
+        cache.index_copy_(0, written, new.reshape(-1, self._head_dim))
+        found = cache.index_select(0, read)
+        return found.view(len(new), self._heads, self._ring, self._head_dim)
 
     def _rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows of the caches that a chunk of N streams is written to, and reads, in the order of time.

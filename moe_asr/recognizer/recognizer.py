@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from moe_asr.decode.first_pass import LatticeMethod
-from moe_asr.decode.registry import DecodingResources, get_method, make_method
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.files import PathLike
 from moe_asr.fsa.context import ContextGraph, compile_context
@@ -23,14 +21,16 @@ from moe_asr.fsa.context_phrases import Phrase
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.nn.stream_pool import StreamPool
 from moe_asr.recognizer.feature_queue import FeatureQueue
-from moe_asr.recognizer.finish import EndedSegment, SegmentFinisher
+from moe_asr.recognizer.finish import SegmentFinisher
 from moe_asr.recognizer.options import RecognizerOptions
+from moe_asr.recognizer.partials import SegmentPartials
 from moe_asr.recognizer.results import Result
-from moe_asr.recognizer.segmenter import CUTS, INPUT_FINISHED, Segmenter
+from moe_asr.recognizer.segmenter import CUTS, INPUT_FINISHED, Ended, Segmenter
 from moe_asr.recognizer.stream import Stream
 
 if TYPE_CHECKING:
     from moe_asr.fsa.native.partial import PartialResult
+    from moe_asr.lm.model import NgramModel
     from moe_asr.model.directory import LoadedModel
 
 STAGES = ("features", "encoder", "search", "second_pass")
@@ -76,6 +76,7 @@ class Recognizer:
         options: see there.
         num_threads: streams searched at a time, if ``method_options`` do not say it. The encoder's threads
             are torch's.
+        lm, graph_lm: of methods that rescore with a language model, see `DecodingResources`.
 
     Attributes:
         seconds: wall time by stage (`STAGES`), of all streams together.
@@ -94,6 +95,8 @@ class Recognizer:
         graph: DecodingGraph,
         options: RecognizerOptions | None = None,
         num_threads: int = 1,
+        lm: "NgramModel | None" = None,
+        graph_lm: "NgramModel | None" = None,
     ) -> None:
         from moe_asr.fsa.native import NativeEngine
 
@@ -103,32 +106,17 @@ class Recognizer:
         self.sample_rate = loaded.fbank_options.sample_rate
         subsampling = loaded.model.config.subsampling
         self.frame_shift_seconds = loaded.fbank_options.frame_shift_ms / 1000.0 * subsampling
-        self._contexts: dict[str, ContextGraph] = {}  # by utterance id, of segments that end now
-        resources = DecodingResources(
-            tokenizer=loaded.tokenizer,
-            graph=graph,
-            model=loaded.model,
-            context_of=self._contexts.get,
-            keep_paths=True,
-        )
-        if not issubclass(get_method(options.method), LatticeMethod):
-            raise ConfigError(
-                f"{options.method} has no lattices: a recogniser needs a method that works on them"
-            )
         method_options = {"num_threads": num_threads, "partial": True, **options.method_options}
-        method = make_method(options.method, resources, method_options)
-        assert isinstance(method, LatticeMethod)
+        finisher = SegmentFinisher.of_model(
+            loaded, graph, options.method, method_options, options.correction, options.confidences,
+            lm, graph_lm,
+        )  # fmt: skip
+        method = finisher.method
         engine = method.first_pass.engine
         if not isinstance(engine, NativeEngine):
             raise ConfigError("streams are searched by the native engine (engine: native)")
         self.method, self.engine, self.graph = method, engine, method.first_pass.graph
-        self._finisher = SegmentFinisher(
-            method,
-            self._contexts,
-            self.frame_shift_seconds,
-            options.correction,
-            options.confidences,
-        )
+        self._finisher, self._timer = finisher, finisher.timer
         self._segmenter = Segmenter(
             loaded.model, engine, options, self.frame_shift_seconds, method.options.partial
         )
@@ -246,7 +234,7 @@ class Recognizer:
 
     def _step(self, streams: list[Stream]) -> dict[int, list[Result]]:
         last = self._read_chunks(streams)
-        ended: list[tuple[Stream, EndedSegment]] = []
+        ended: list[tuple[Stream, Ended]] = []
         partials: list[tuple[Stream, PartialResult]] = []
         since = time.perf_counter()
         for stream, is_last in zip(streams, last, strict=True):
@@ -270,11 +258,7 @@ class Recognizer:
         if self.options.partial_results:
             since = time.perf_counter()
             for stream, status in partials:
-                segment = stream._segment
-                result = self._finisher.partial(
-                    stream.id, segment.number, segment.first_frame, status
-                )
-                results[id(stream)].append(result)
+                results[id(stream)].append(self._partials(stream).result(status))
             self._spent("search", time.perf_counter() - since)
         return results
 
@@ -328,32 +312,41 @@ class Recognizer:
             self._release(stream)
         return alive
 
-    def _end(self, stream: Stream, reason: str, status: "PartialResult") -> EndedSegment:
+    def _end(self, stream: Stream, reason: str, status: "PartialResult") -> Ended:
         segment, lookahead = stream._segment, None
         if self.options.full_context_final and reason != INPUT_FINISHED:
             lookahead = stream._queue.take(0, self._pool.window - self._pool.step)
         if reason in CUTS:
-            ended, following = self._segmenter.cut(segment, status, stream.id, reason, lookahead)
+            ended = self._segmenter.cut(segment, status, stream.id, reason, lookahead)
         else:
-            ended, following = self._segmenter.end(segment, stream.id, reason, lookahead)
+            ended = self._segmenter.end(segment, stream.id, reason, lookahead)
         if reason == INPUT_FINISHED:
             self._release(stream)
             return ended
-        stream._segment = following
+        stream._segment = ended.following
         if reason not in CUTS and not self.options.keep_left_context:
             self._pool.reset(stream._slot)
         return ended
 
-    def _finish(self, ended: list[EndedSegment]) -> list[Result]:
+    def _finish(self, ended: list[Ended]) -> list[Result]:
         since = time.perf_counter()
+        segments = [one.segment for one in ended]
         if self.options.full_context_final:
-            ended = self._segmenter.reencode(ended)
+            segments = self._segmenter.reencode(ended)
             now = time.perf_counter()
             self._spent("encoder", now - since)
             since = now
-        results = self._finisher.finish(ended)
+        results = self._finisher.finish(segments)
         self._spent("second_pass", time.perf_counter() - since)
         return results
+
+    def _partials(self, stream: Stream) -> SegmentPartials:
+        segment = stream._segment
+        if segment.partials is None:
+            segment.partials = SegmentPartials(
+                self._timer, stream.id, segment.number, segment.first_frame
+            )
+        return segment.partials
 
     def _release(self, stream: Stream) -> None:
         """Its slot is free, and what it kept is forgotten."""

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from moe_asr.fsa.lattice import Lattice
 from moe_asr.recognizer.endpoint import cut_frame, detect_endpoint
 from moe_asr.recognizer.finish import EndedSegment
 from moe_asr.recognizer.options import RecognizerOptions
+from moe_asr.recognizer.partials import SegmentPartials
 
 if TYPE_CHECKING:
     from moe_asr.fsa.context import ContextGraph
@@ -40,6 +42,8 @@ class Segment:
         features: [chunk] (n, F), used up; kept where the segment is encoded again when it ends.
         num_frames: encoder frames so far.
         num_blanks: frames at the end whose most probable token is blank.
+        has_speech: there is a frame whose most probable token is another.
+        partials: what makes its partial results, once there are any.
     """
 
     number: int
@@ -50,6 +54,8 @@ class Segment:
     features: list[np.ndarray] = field(default_factory=list)
     num_frames: int = 0
     num_blanks: int = 0
+    has_speech: bool = False
+    partials: SegmentPartials | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -63,6 +69,22 @@ class Segment:
         spoken = np.flatnonzero(~is_blank)
         blanks = len(is_blank) - 1 - int(spoken[-1]) if len(spoken) else len(is_blank)
         self.num_blanks = blanks if len(spoken) else self.num_blanks + blanks
+        self.has_speech = self.has_speech or len(spoken) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """How a segment has ended.
+
+    Attributes:
+        segment: what has ended.
+        features: (n, F) of it, where features are kept.
+        following: the segment that begins with the next frame.
+    """
+
+    segment: EndedSegment
+    features: np.ndarray | None
+    following: Segment
 
 
 class Segmenter:
@@ -115,36 +137,26 @@ class Segmenter:
 
     def end(
         self, segment: Segment, stream_id: str, reason: str, lookahead: np.ndarray | None = None
-    ) -> tuple[EndedSegment, Segment]:
+    ) -> Ended:
         """Ends a segment at its last frame.
 
         Args:
             lookahead: (n, F) feature frames behind it that its last encoder frame has seen.
-
-        Returns:
-            What has ended, and the segment that follows.
         """
-        lattice = self._engine.finish(segment.search, self._ends_anywhere)
         parts = segment.features if lookahead is None else [*segment.features, lookahead]
-        ended = EndedSegment(
-            stream_id=stream_id,
-            segment=segment.number,
-            lattice=lattice,
-            memory=self._memory(segment),
-            context=segment.context,
-            first_frame=segment.first_frame,
-            endpoint=reason,
-            features=np.concatenate(parts) if parts else None,
+        return Ended(
+            self._ended(segment, segment.search, segment.num_frames, stream_id, reason),
+            np.concatenate(parts) if parts else None,
+            self._next(segment, segment.num_frames),
         )
-        return ended, self._next(segment, segment.num_frames)
 
     def cut(
         self, segment: Segment, status: "PartialResult", stream_id: str, reason: str,
         lookahead: np.ndarray | None = None,
-    ) -> tuple[EndedSegment, Segment]:  # fmt: skip
+    ) -> Ended:  # fmt: skip
         """Ends a segment in its longest pause; what is behind that is searched again, as the next one's.
 
-        Args, Returns: as of `end`.
+        Args: as of `end`.
         """
         frame = cut_frame(status.token_frames, status.token_ends, segment.num_frames)
         assert 0 < frame <= segment.num_frames, (frame, segment.num_frames)
@@ -155,55 +167,65 @@ class Segmenter:
             log_probs = self._model.ctc_log_probs(memory).cpu()
         search = self._engine.start(segment.context)
         self._engine.advance([search], [log_probs[:frame]], [stream_id])
-        features = np.concatenate(segment.features) if segment.features else None
-        used = frame * self._subsampling
-        ended = EndedSegment(
-            stream_id=stream_id,
-            segment=segment.number,
-            lattice=self._engine.finish(search, self._ends_anywhere),
-            memory=memory[:frame],
-            context=segment.context,
-            first_frame=segment.first_frame,
-            endpoint=reason,
-            features=None
-            if features is None
-            else features[: used - self._subsampling + self._window],
-        )
+        ended = self._ended(segment, search, frame, stream_id, reason)
         following = self._next(segment, frame)
         self._engine.advance([following.search], [log_probs[frame:]], [stream_id])
-        is_blank = log_probs[frame:].argmax(1).numpy() == 0
-        following.read(memory[frame:], is_blank)
-        if features is not None:
+        is_blank = log_probs.argmax(1).numpy() == 0
+        following.read(memory[frame:], is_blank[frame:])
+        features = None
+        if segment.features:
+            features = np.concatenate(segment.features)
+            used = frame * self._subsampling
             following.features.append(features[used:].copy())
-        return ended, following
+            features = features[: used - self._subsampling + self._window]
+        return Ended(ended, features, following)
 
-    def reencode(self, ended: list[EndedSegment]) -> list[EndedSegment]:
-        """Segments encoded in full context and searched again, as one batch; those without a frame stay."""
-        todo = [number for number, one in enumerate(ended) if len(one.memory)]
+    def reencode(self, ended: list[Ended]) -> list[EndedSegment]:
+        """Segments encoded in full context and searched again, as one batch; those without words stay."""
+        result = [one.segment for one in ended]
+        todo = [number for number, one in enumerate(result) if not one.lattice.is_empty]
         if not todo:
-            return ended
+            return result
         device = self._model.device
-        found = [torch.from_numpy(one.features) for one in (ended[number] for number in todo)]
-        lengths = torch.tensor([len(one) for one in found], device=device)
+        features = []
+        for number in todo:
+            rows = ended[number].features
+            assert rows is not None, "the features of segments that are encoded again are kept"
+            features.append(torch.from_numpy(rows))
+        lengths = torch.tensor([len(rows) for rows in features], device=device)
         with torch.no_grad():
             memory, lengths = self._model.encode(
-                pad_sequence(found, batch_first=True).to(device), lengths
+                pad_sequence(features, batch_first=True).to(device), lengths
             )
             log_probs = self._model.ctc_log_probs(memory).cpu()
         lattices = self._engine.search(
             log_probs,
             lengths.cpu(),
-            [ended[number].utterance_id for number in todo],
+            [result[number].utterance_id for number in todo],
             self._ends_anywhere,
-            [ended[number].context for number in todo],
+            [result[number].context for number in todo],
         )
-        result = list(ended)
-        for row, (number, lattice) in enumerate(zip(todo, lattices, strict=True)):
-            assert int(lengths[row]) == len(ended[number].memory), (lengths[row], number)
-            result[number] = replace(
-                ended[number], lattice=lattice, memory=memory[row, : int(lengths[row])]
-            )
+        for number, lattice, rows in zip(todo, lattices, memory, strict=True):
+            frames = result[number].lattice.num_frames
+            assert lattice.num_frames == frames, (lattice.num_frames, frames)
+            result[number] = replace(result[number], lattice=lattice, memory=rows[:frames])
         return result
+
+    def _ended(
+        self, segment: Segment, search: "NativeStream", num_frames: int, stream_id: str, reason: str
+    ) -> EndedSegment:
+        lattice = self._engine.finish(search, self._ends_anywhere)
+        if not segment.has_speech:  # the graph may have no way to say nothing, and this is no word
+            lattice = Lattice.empty(num_frames)
+        return EndedSegment(
+            stream_id=stream_id,
+            segment=segment.number,
+            lattice=lattice,
+            endpoint=reason,
+            first_frame=segment.first_frame,
+            memory=self._memory(segment)[:num_frames],
+            context=segment.context,
+        )
 
     def _memory(self, segment: Segment) -> Tensor:
         if segment.memory:

@@ -159,12 +159,12 @@ def test_the_left_context_of_the_next_segment(loaded, graph) -> None:
 
 def test_segments_that_need_too_much_memory_end(loaded, graph) -> None:
     endless = EndpointOptions(enabled=False)
-    limit = 1.5
-    options = {"max_segment_megabytes": limit, "full_context_final": True, "chunk_size": 16}
+    limit = 1.0
+    options = {"max_segment_megabytes": limit, "full_context_final": True, "chunk_size": 32}
     engine = recognizer(loaded, graph, endpoint=endless, **options)
     stream = engine.create_stream()
     results, most = [], 0
-    for _ in range(25):
+    for _ in range(18):
         stream.accept_waveform(babble(5.0, 5), 16000)
         while engine.is_ready(stream):
             results += engine.decode([stream])[0]
@@ -232,7 +232,7 @@ def test_streams_and_slots(loaded, graph) -> None:
 
 
 def test_methods_that_cannot_stream(loaded, graph) -> None:
-    with pytest.raises(ConfigError, match="has no lattices"):
+    with pytest.raises(ConfigError, match="does not work on lattices"):
         Recognizer(loaded, graph, RecognizerOptions(method="ctc_greedy"))
     with pytest.raises(ConfigError, match="native"):
         pytest.importorskip("k2")
