@@ -25,6 +25,7 @@ from moe_asr.recognizer.finish import SegmentFinisher
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.partials import SegmentPartials
 from moe_asr.recognizer.results import Result
+from moe_asr.recognizer.segment_search import SegmentSearch
 from moe_asr.recognizer.segmenter import CUTS, INPUT_FINISHED, Ended, Segmenter
 from moe_asr.recognizer.stream import Stream
 
@@ -82,6 +83,7 @@ class Recognizer:
         seconds: wall time by stage (`STAGES`), of all streams together.
         sample_rate: of the features, in Hz; audio of other rates is resampled.
         frame_shift_seconds: of encoder frames.
+        method, engine, search, graph: what finds the words.
 
     Raises:
         ConfigError: if the method does not work on lattices that are searched in a stream, or its options are
@@ -117,9 +119,8 @@ class Recognizer:
             raise ConfigError("streams are searched by the native engine (engine: native)")
         self.method, self.engine, self.graph = method, engine, method.first_pass.graph
         self._finisher, self._timer = finisher, finisher.timer
-        self._segmenter = Segmenter(
-            loaded.model, engine, options, self.frame_shift_seconds, method.options.partial
-        )
+        self.search = SegmentSearch(engine, method.options.partial)
+        self._segmenter = Segmenter(loaded.model, self.search, options, self.frame_shift_seconds)
         self._pool = StreamPool(
             loaded.model.encoder, options.max_streams, options.chunk_size, options.num_left_chunks
         )

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from moe_asr.fsa.lattice import Lattice
 from moe_asr.recognizer.endpoint import cut_frame, detect_endpoint
 from moe_asr.recognizer.finish import EndedSegment
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.partials import SegmentPartials
+from moe_asr.recognizer.segment_search import SegmentSearch
 
 if TYPE_CHECKING:
     from moe_asr.fsa.context import ContextGraph
-    from moe_asr.fsa.native import NativeEngine
     from moe_asr.fsa.native.partial import PartialResult
     from moe_asr.fsa.native.stream import NativeStream
     from moe_asr.model.u2 import U2MoeModel
@@ -42,7 +41,6 @@ class Segment:
         features: [chunk] (n, F), used up; kept where the segment is encoded again when it ends.
         num_frames: encoder frames so far.
         num_blanks: frames at the end whose most probable token is blank.
-        has_speech: there is a frame whose most probable token is another.
         partials: what makes its partial results, once there are any.
     """
 
@@ -54,7 +52,6 @@ class Segment:
     features: list[np.ndarray] = field(default_factory=list)
     num_frames: int = 0
     num_blanks: int = 0
-    has_speech: bool = False
     partials: SegmentPartials | None = None
 
     @property
@@ -69,7 +66,6 @@ class Segment:
         spoken = np.flatnonzero(~is_blank)
         blanks = len(is_blank) - 1 - int(spoken[-1]) if len(spoken) else len(is_blank)
         self.num_blanks = blanks if len(spoken) else self.num_blanks + blanks
-        self.has_speech = self.has_speech or len(spoken) > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,22 +87,20 @@ class Segmenter:
     """Begins, ends and cuts segments, by the rules of the options.
 
     Args:
-        model, engine, options: of the recogniser.
+        model, search, options: of the recogniser.
         frame_shift_seconds: of encoder frames.
-        ends_anywhere: whether a segment whose words cannot end where it ends has the best that there are.
     """
 
     def __init__(
         self,
         model: "U2MoeModel",
-        engine: "NativeEngine",
+        search: SegmentSearch,
         options: RecognizerOptions,
         frame_shift_seconds: float,
-        ends_anywhere: bool,
     ) -> None:
-        self._model, self._engine, self._options = model, engine, options
+        self._model, self._search, self._options = model, search, options
+        self._engine = search.engine
         self._frame_shift_seconds = frame_shift_seconds
-        self._ends_anywhere = ends_anywhere
         self._max_bytes = options.max_segment_megabytes * (1 << 20)
         self._subsampling = model.config.subsampling
         self._window = model.chunk_feature_frames(1)[0]  # feature frames of one encoder frame
@@ -126,9 +120,9 @@ class Segmenter:
             return MEMORY
         if not self._options.endpoint.enabled or segment.num_frames == 0:
             return ""
-        blanks = segment.num_blanks if status.is_dead else status.num_trailing_blanks
+        silent = self._search.num_silent_frames(status)
         return detect_endpoint(
-            blanks,
+            segment.num_blanks if status.is_dead else silent,
             status.final_relative_cost,
             segment.num_frames,
             self._frame_shift_seconds,
@@ -198,11 +192,10 @@ class Segmenter:
                 pad_sequence(features, batch_first=True).to(device), lengths
             )
             log_probs = self._model.ctc_log_probs(memory).cpu()
-        lattices = self._engine.search(
+        lattices = self._search.search(
             log_probs,
-            lengths.cpu(),
+            lengths.tolist(),
             [result[number].utterance_id for number in todo],
-            self._ends_anywhere,
             [result[number].context for number in todo],
         )
         for number, lattice, rows in zip(todo, lattices, memory, strict=True):
@@ -214,13 +207,10 @@ class Segmenter:
     def _ended(
         self, segment: Segment, search: "NativeStream", num_frames: int, stream_id: str, reason: str
     ) -> EndedSegment:
-        lattice = self._engine.finish(search, self._ends_anywhere)
-        if not segment.has_speech:  # the graph may have no way to say nothing, and this is no word
-            lattice = Lattice.empty(num_frames)
         return EndedSegment(
             stream_id=stream_id,
             segment=segment.number,
-            lattice=lattice,
+            lattice=self._search.finish(search),
             endpoint=reason,
             first_frame=segment.first_frame,
             memory=self._memory(segment)[:num_frames],
