@@ -33,7 +33,8 @@ class FeatureQueue:
         self._pieces: deque[np.ndarray] = deque()  # (n, F) each
         self._num_waiting = 0
         self._finished = False
-        self._lock = threading.Lock()
+        self._producing = threading.Lock()  # what makes features, while others may be taken
+        self._lock = threading.Lock()  # the features that wait
 
     def accept_waveform(self, samples: np.ndarray, sample_rate: int) -> None:
         """Takes (num_samples,) floats in [-1, 1]; nothing of a piece that is refused.
@@ -43,18 +44,18 @@ class FeatureQueue:
                 `input_finished`, or if too much would wait.
         """
         samples = as_waveform(samples)
-        with self._lock:
+        with self._producing:
             if self._finished:
                 raise AudioError("samples after input_finished()")
             if not sample_rate > 0:
                 raise AudioError(f"a sample rate of {sample_rate} Hz; expected more than 0")
-            since = time.perf_counter()
             shift = self._options.frame_shift_ms / 1000.0
             waits = self._num_waiting * shift + len(samples) / sample_rate
             if waits > self._max_seconds:
                 raise AudioError(
                     f"{waits:.1f} s of audio would wait to be decoded; at most {self._max_seconds:g} s may"
                 )
+            since = time.perf_counter()
             if sample_rate != self._rate:
                 self._flush_resampler()
                 self._rate = sample_rate
@@ -63,17 +64,16 @@ class FeatureQueue:
             if self._resampler is not None:
                 samples = self._resampler.process(samples)
             self._fbank.accept_waveform(samples)
-            self._pop()
+            self._append(self._fbank.pop())
         self._spent(time.perf_counter() - since)
 
     def input_finished(self) -> None:
         """Says that no samples follow. May be called again."""
-        with self._lock:
+        with self._producing:
             if not self._finished:
                 self._flush_resampler()
                 self._fbank.input_finished()
-                self._pop()
-                self._finished = True
+                self._append(self._fbank.pop(), last=True)
 
     @property
     def waiting(self) -> tuple[int, bool]:
@@ -120,8 +120,9 @@ class FeatureQueue:
             self._fbank.accept_waveform(self._resampler.process(nothing, last=True))
             self._resampler = None
 
-    def _pop(self) -> None:
-        features = self._fbank.pop()
-        if len(features):
-            self._pieces.append(features)
-            self._num_waiting += len(features)
+    def _append(self, features: np.ndarray, last: bool = False) -> None:
+        with self._lock:
+            if len(features):
+                self._pieces.append(features)
+                self._num_waiting += len(features)
+            self._finished = self._finished or last

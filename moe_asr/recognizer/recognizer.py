@@ -68,8 +68,8 @@ class Recognizer:
     weights of the model are read once for all of them. What a stream gets does not depend on who shares its
     calls, but for the rounding of sums.
 
-    All methods may be called from any thread; calls of `decode` wait for one another.
-    `Stream.accept_waveform` does not wait for `decode`.
+    All methods may be called from any thread. Calls of `decode` wait for one another, and `create_stream` and
+    `Stream.close` for them; `Stream.accept_waveform` waits for nobody.
 
     Args:
         loaded: the model.
@@ -232,6 +232,10 @@ class Recognizer:
             ready = [stream for stream in streams if self.is_ready(stream)]
             found = self._step(ready)
         return [found.get(id(stream), []) for stream in streams]
+
+    def close(self) -> None:
+        """Ends the threads of the search; they come back when it is used again."""
+        self.engine.close()
 
     def _step(self, streams: list[Stream]) -> dict[int, list[Result]]:
         last = self._read_chunks(streams)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Stream:
     """One speaker's audio on its way through a `Recognizer`, which makes them (`Recognizer.create_stream`).
 
-    Audio may be given by one thread while another decodes; `close` waits for neither.
+    Audio may be given by one thread while another decodes.
 
     Attributes:
         id: its name, in results and messages.

@@ -108,7 +108,8 @@ def test_each_segment_is_its_stretch_of_audio(loaded, graph, endpoint, full_cont
             expected = offline(loaded, graph, engine.options, part, chunk_size, spans)
             for one, hypothesis in zip(run, expected, strict=True):
                 assert one.text == hypothesis.text
-                assert one.score == pytest.approx(hypothesis.score, abs=2e-3)
+                if one.score is not None:  # there is none of silence
+                    assert one.score == pytest.approx(hypothesis.score, abs=2e-3)
             first += count
     found = {one.endpoint for results in feed(engine, audio) for one in finals(results)}
     assert (

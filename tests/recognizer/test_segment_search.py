@@ -1,0 +1,52 @@
+"""What nobody said is no word, even where the graph has no way to say nothing."""
+
+import numpy as np
+import torch
+
+from moe_asr.fsa.build import build_graphs
+from moe_asr.fsa.fst import Fst
+from moe_asr.fsa.native import NativeEngine
+from moe_asr.fsa.nbest import nbest
+from moe_asr.recognizer.segment_search import SegmentSearch
+from moe_asr.text.lexicon import lexicon_from_tokenizer
+
+
+def frames(loaded, said: list[str]) -> torch.Tensor:
+    """(T, V) log-probabilities that are nearly sure; '' is blank."""
+    tokens = loaded.tokenizer.tokens
+    ids = torch.tensor([tokens[token] if token else 0 for token in said])
+    scores = torch.full((len(said), len(tokens)), -6.0)
+    scores[torch.arange(len(said)), ids] = 0.0
+    return scores.log_softmax(1)
+
+
+def test_silence_and_separators_are_no_words(loaded) -> None:
+    lexicon = lexicon_from_tokenizer(["a", "ba"], loaded.tokenizer)
+    labels = np.array([lexicon.word_table()["a"], lexicon.word_table()["ba"]])
+    one_word = Fst.from_arcs(
+        np.zeros(2, int), np.ones(2, int), labels, labels, [-0.5, -1.0], [-np.inf, 0.0]
+    )
+    graphs = build_graphs(lexicon, one_word, loaded.tokenizer.tokens)
+    cases = {
+        ("", "", "", ""): (4, ""),
+        ("\u2581", "", "", "", ""): (5, ""),
+        ("\u2581", "", "a", "a", "", ""): (2, "a"),
+        ("\u2581", "b", "", "a"): (0, "ba"),
+        ("\u2581", "a", "", "", "\u2581", ""): (4, "a"),
+    }
+    for graph in (graphs.lg, graphs.hlg):
+        search = SegmentSearch(NativeEngine(graph), ends_anywhere=True)
+        rows = [frames(loaded, list(said)) for said in cases]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = [len(said) for said in cases]
+        names = [str(number) for number in range(len(cases))]
+        lattices = search.search(padded, lengths, names, [None] * len(cases))
+        for row, lattice, (silent, word) in zip(rows, lattices, cases.values(), strict=True):
+            state = search.engine.start()
+            search.engine.advance([state], [row])
+            assert search.num_silent_frames(search.engine.partial(state)) == silent
+            assert lattice.num_frames == len(row) and lattice.is_empty == (not word)
+            if word:
+                assert graph.word_symbols(nbest(lattice, 1)[0].words) == [word]
+            else:  # the engine itself says a word
+                assert graph.word_symbols(nbest(search.engine.finish(state), 1)[0].words)
