@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Larger lattices are pruned before confidences are computed, and fewer columns followed than is usual: an
 # ordinary lattice is not touched, and the largest takes some ten milliseconds (docs/endpointing.md). Segments
 # longer than that are taken piece by piece, or the work would grow with the square of their length.
-MAX_ARCS, ARCS_A_FRAME, MAX_COLUMNS = 3000, 3, 50
+MAX_ARCS, ARCS_A_FRAME, MAX_COLUMNS = 3000, 5, 50
 LONG_FRAMES, PIECE_FRAMES = 1000, 250
 _MAX_CELLS = 1 << 25  # of columns times words
 
