@@ -1,6 +1,7 @@
-"""Lattices of consecutive pieces of a stream, as one."""
+"""Lattices of consecutive pieces of a stream as one, and one as pieces."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -76,3 +77,64 @@ def join_lattices(pieces: Sequence[Lattice]) -> Lattice:
         num_frames=last.num_frames,
         is_partial=last.is_partial,
     )
+
+
+def split_lattice(lattice: Lattice, least_frames: int) -> list[Lattice]:
+    """The pieces that `join_lattices` makes the lattice of: it is cut in states that all paths pass.
+
+    It is cut wherever there is such a state and both pieces have enough frames; there may be none.
+
+    Args:
+        lattice: connected.
+        least_frames: that each piece reads, or leaves out, at least 1.
+
+    Returns:
+        At least one; ``num_frames`` of each is that of the lattice.
+
+    Raises:
+        GraphError: if ``least_frames`` is less than 1.
+    """
+    if least_frames < 1:
+        raise GraphError(f"pieces of {least_frames} frames")
+    if lattice.is_empty:
+        return [lattice]
+    # arcs that pass over each state: a path goes round it if there is one
+    over = np.zeros(lattice.num_states + 1, np.int64)
+    np.add.at(over, lattice.src + 1, 1)
+    np.add.at(over, lattice.dst, -1)
+    frame = lattice.frame
+    cuts = [0]
+    for state in np.flatnonzero(np.cumsum(over)[:-1] == 0)[1:].tolist():
+        if (
+            frame[state] - frame[cuts[-1]] >= least_frames
+            and frame[-1] - frame[state] >= least_frames
+        ):
+            cuts.append(state)
+    ends = [*cuts[1:], None]
+    return [_piece(lattice, first, last) for first, last in zip(cuts, ends, strict=True)]
+
+
+def _piece(lattice: Lattice, first: int, last: int | None) -> Lattice:
+    """From a state that all paths pass to another, or to the end."""
+    begin = int(np.searchsorted(lattice.src, first))
+    end = lattice.num_arcs if last is None else int(np.searchsorted(lattice.src, last))
+    splits = lattice.word_row_splits[begin : end + 1]
+    piece = {
+        name: getattr(lattice, name)[begin:end]
+        for name in ("src", "dst", "token", "starts_token", "acoustic", "graph")
+    }
+    piece["src"], piece["dst"] = piece["src"] - np.int32(first), piece["dst"] - np.int32(first)
+    frame = lattice.frame[first:]
+    if last is not None:  # a final arc
+        state = last - first
+        values = {"src": state, "dst": state + 1, "token": FINAL}
+        for name, array in piece.items():
+            piece[name] = np.append(array, array.dtype.type(values.get(name, 0)))
+        splits = np.append(splits, splits[-1:])
+        frame = np.append(frame[: state + 1], frame[state])
+    words = lattice.words[splits[0] : splits[-1]]
+    is_partial = lattice.is_partial if last is None else True
+    return replace(
+        lattice, word_row_splits=splits - splits[0], words=words, frame=frame,
+        is_partial=is_partial, **piece,
+    )  # fmt: skip

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from moe_asr.fsa.nbest import NBestPath
 
 # Larger lattices are pruned before confidences are computed, and fewer columns followed than is usual: an
-# ordinary lattice is not touched, and the largest takes some ten milliseconds (docs/endpointing.md).
-MAX_ARCS, MAX_COLUMNS = 3000, 50
+# ordinary lattice is not touched, and the largest takes some ten milliseconds (docs/endpointing.md). Segments
+# longer than that are taken piece by piece, or the work would grow with the square of their length.
+MAX_ARCS, ARCS_A_FRAME, MAX_COLUMNS = 3000, 5, 50
+LONG_FRAMES, PIECE_FRAMES = 1000, 250
+_MAX_CELLS = 1 << 25  # of columns times words
 
 TimedWords = list[tuple[TimedWord[str], float | None]]
 
@@ -74,7 +77,7 @@ class FinalWords:
         if self._wanted and hypothesis.confidences is not None:
             confidences = hypothesis.confidences
         elif self._wanted:
-            confidences = self._of_words(self._aligned(weighted, path.words)[0], spans)
+            confidences = self._of_words(self._sure(weighted, path), spans)
         return list(zip(words, confidences, strict=True))
 
     def _find(self, weighted: Lattice, hypothesis: Hypothesis) -> "NBestPath | None":
@@ -114,15 +117,38 @@ class FinalWords:
         known = self._of_words(confidences, spans) if own is None else own
         return list(zip(words, known, strict=True))
 
-    def _aligned(self, weighted: Lattice, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _sure(self, weighted: Lattice, path: "NBestPath") -> np.ndarray:
+        """(W,) the confidences of the words of a path."""
+        if weighted.num_frames <= LONG_FRAMES:
+            return self._aligned(weighted, path.words)[0]
+        from moe_asr.fsa.lattice_join import split_lattice
+
+        pieces = split_lattice(self._bounded(weighted), PIECE_FRAMES)
+        begins = [int(piece.frame[0]) for piece in pieces[1:]]
+        piece_of = np.searchsorted(begins, path.word_frames, side="right")
+        ids = np.array(path.words, np.int64)
+        found = [
+            self._aligned(piece, ids[piece_of == number])[0] for number, piece in enumerate(pieces)
+        ]
+        return np.concatenate(found)
+
+    def _bounded(self, weighted: Lattice) -> Lattice:
+        from moe_asr.fsa.lattice_scores import prune_to_size
+
+        max_arcs = max(MAX_ARCS, ARCS_A_FRAME * weighted.num_frames)
+        return prune_to_size(weighted, max_arcs, self._acoustic_scale)
+
+    def _aligned(
+        self, weighted: Lattice, ids: Sequence[int] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(W,) the confidence of each id, and the mean frame of what paths have in its place, or NaN."""
         from moe_asr.fsa.expected_errors import ExpectedErrors
         from moe_asr.fsa.label_distribution import label_distribution
-        from moe_asr.fsa.lattice_scores import prune_to_size
 
-        pruned = prune_to_size(weighted, MAX_ARCS, self._acoustic_scale)
-        distribution = label_distribution(pruned, "word", self._acoustic_scale)
-        aligned = ExpectedErrors(distribution, MAX_COLUMNS).align(ids)
+        distribution = label_distribution(self._bounded(weighted), "word", self._acoustic_scale)
+        cells = distribution.num_states * (len(ids) + 1)
+        columns = max(min(MAX_COLUMNS, _MAX_CELLS // cells), 1)
+        aligned = ExpectedErrors(distribution, columns).align(ids)  # type: ignore[arg-type]
         return aligned.confidences, aligned.frame
 
     def _of_words(self, confidences: np.ndarray, spans: Sequence[Span]) -> list[float]:

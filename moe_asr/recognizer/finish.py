@@ -138,7 +138,7 @@ class SegmentFinisher:
         names = [segment.utterance_id for segment in segments]
         if len(set(names)) != len(names):
             raise DataError(f"a segment was given twice: {', '.join(names)}")
-        found = [segment for segment in segments if not segment.lattice.is_empty]
+        found = [s for s in segments if s.lattice.num_frames and not s.lattice.is_empty]
         hypotheses = dict(zip((s.utterance_id for s in found), self._decode(found), strict=True))
         return [self._result(segment, hypotheses.get(segment.utterance_id)) for segment in segments]
 

@@ -88,6 +88,28 @@ class WordTimer:
             words.append(TimedWord(text, start, end))
         return words, spans
 
+    def word_frames(self, path: TokenPath, num_frames: int) -> tuple[list[int], list[int]]:
+        """The first and the last frame of the tokens of each word: where a segment must not be cut.
+
+        Words without tokens are left out. Tokens that are left over are the beginning of a word, which goes
+        on to the last frame. Separators are part of no word.
+
+        Args:
+            num_frames: of the segment.
+
+        Raises:
+            GraphError: if words and tokens do not fit together.
+        """
+        spans = [(begin, end) for begin, end in self._spelled(path)[1] if begin < end]
+        starts = [path.token_frames[begin] for begin, _ in spans]
+        ends = [path.token_ends[end - 1] for _, end in spans]
+        first = spans[-1][1] if spans else 0
+        rest = [token for token in path.tokens[first:] if self._tokenizer.decode([token])]
+        if rest:
+            starts.append(path.token_frames[len(path.tokens) - len(rest)])
+            ends.append(num_frames - 1)
+        return starts, ends
+
     def _spelled(self, path: TokenPath) -> tuple[list[str], list[Span]]:
         """The text of each word, and its tokens."""
         if self._cutter is not None:

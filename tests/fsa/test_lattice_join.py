@@ -1,13 +1,18 @@
 """Joining the pieces of a stream: what is joined, and what does not fit."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moe_asr.errors import GraphError
 from moe_asr.fsa.lattice import FINAL, Lattice
-from moe_asr.fsa.lattice_join import join_lattices
+from moe_asr.fsa.lattice_join import join_lattices, split_lattice
+from moe_asr.fsa.lattice_scores import connect
+from tests.fsa.random_lattices import paths_of, random_lattice
 
 
 def piece(first: int, tokens: list[tuple[int, ...]], ends: int = 1, word: int = 0) -> Lattice:
@@ -61,3 +66,34 @@ def test_pieces_that_do_not_fit_are_named() -> None:
             join_lattices([bad, last])
     with pytest.raises(GraphError, match="piece 1 ends in frame 3, the next begins in 2"):
         join_lattices([first, last, last])
+
+
+@given(st.integers(0, 10**9), st.integers(1, 4))
+def test_pieces_join_to_what_was_split(number: int, least_frames: int) -> None:
+    rng = random.Random(number)
+    lattice = connect(random_lattice(rng, num_frames=8, width=rng.choice([1, 2])))
+    pieces = split_lattice(lattice, least_frames)
+    joined = join_lattices(pieces)
+    for name, value in vars(lattice).items():
+        assert np.array_equal(getattr(joined, name), value), name
+        assert np.asarray(getattr(joined, name)).dtype == np.asarray(value).dtype
+    if len(pieces) > 1:
+        lengths = [int(piece.frame[-1] - piece.frame[0]) for piece in pieces]
+        assert min(lengths) >= least_frames
+    # no state that all paths pass is left in a piece that it could cut
+    for piece in pieces:
+        inner = set(range(1, piece.num_states - 1))
+        for path in paths_of(piece):
+            inner &= {int(piece.src[arc]) for arc in path.arcs}
+        for state in inner:
+            before = int(piece.frame[state] - piece.frame[0])
+            left = int(lattice.frame[-1] - piece.frame[state])
+            after = int(piece.frame[-1] - piece.frame[state])
+            assert before < least_frames or left < least_frames or after == 0
+
+
+def test_what_cannot_be_split() -> None:
+    empty = Lattice.empty(5)
+    assert split_lattice(empty, 1) == [empty]
+    with pytest.raises(GraphError, match="pieces of 0 frames"):
+        split_lattice(empty, 0)

@@ -147,6 +147,10 @@ def test_segments_without_anything(loaded, graph, batch) -> None:
     width = loaded.model.config.dim
     nothing = EndedSegment("a", 0, Lattice.empty(0), "input_finished", 100, torch.zeros(0, width))
     no_path = EndedSegment("b", 1, Lattice.empty(25), "rule1", 100, torch.zeros(25, width))
+    engine = finisher.method.first_pass.engine
+    at_once = replace(nothing, lattice=engine.finish(engine.start(), partial=True))  # of no frames
+    assert not at_once.lattice.is_empty
+    assert finisher.finish([at_once]) == finisher.finish([nothing])
     for segments in ([nothing, *given, no_path], [nothing, no_path]):
         first, *_, last = finisher.finish(segments)
         assert first == Result("a", 0, True, "", (), 0, 4.0, 4.0, "input_finished")
@@ -228,6 +232,38 @@ def test_large_lattices_are_pruned_before_confidences(loaded, graph, batch, monk
     assert changed
     silent = SegmentFinisher(finisher.method, finisher.timer, {}, confidences=False)
     assert {word.confidence for one in silent.finish(segments) for word in one.words} == {None}
+
+
+def test_long_segments_are_taken_piece_by_piece(loaded, graph, batch, monkeypatch) -> None:
+    finisher = make_finisher(loaded, graph, "one_best")
+    engine = finisher.method.first_pass.engine
+    rows = torch.cat(
+        [batch.log_probs[n, :length] for n, length in enumerate(batch.lengths.tolist())]
+    )
+    pieces: list[int] = []
+    aligned = final_words.FinalWords._aligned
+
+    def counted(self, lattice, ids):
+        pieces.append(len(ids))
+        return aligned(self, lattice, ids)
+
+    monkeypatch.setattr(final_words.FinalWords, "_aligned", counted)
+    for repeats, piece_frames in ((40, 250), (6, 30)):
+        state = engine.start()
+        for _ in range(repeats):
+            engine.advance([state], [rows])
+        segment = EndedSegment("x", 0, engine.finish(state))
+        monkeypatch.setattr(final_words, "LONG_FRAMES", 4 * piece_frames)
+        monkeypatch.setattr(final_words, "PIECE_FRAMES", piece_frames)
+        pieces.clear()
+        (result,) = finisher.finish([segment])
+        assert len(pieces) > 4 and sum(pieces) == len(result.words) == 10 * repeats
+    # paths may be aligned with words across the end of a piece, but hardly are
+    weighted = final_words.with_bonus(segment.lattice, 0.5, 0.6)
+    (path,) = nbest(weighted, 1)
+    whole = word_confidences(weighted, path.words)
+    found = np.array([word.confidence for word in result.words])
+    assert np.abs(found - whole).max() < 0.1 and np.abs(found - whole).mean() < 0.01
 
 
 def test_what_is_refused(loaded, graph, batch) -> None:

@@ -12,7 +12,7 @@ from moe_asr.fsa.native import PartialResult
 from moe_asr.fsa.time_correction import TimeCorrection
 from moe_asr.recognizer.partials import SegmentPartials
 from moe_asr.recognizer.results import Word
-from moe_asr.recognizer.word_timer import WordTimer
+from moe_asr.recognizer.word_timer import TokenPath, WordTimer
 from moe_asr.text.lexicon import Lexicon, Pronunciation
 from moe_asr.text.phone import PhoneTokenizer
 from moe_asr.text.symbol_table import SymbolTable
@@ -152,3 +152,21 @@ def test_stable_words_of_a_graph_of_tokens_can_no_longer_grow() -> None:
         for count in range(7)
     ]
     assert stable == [0, 0, 0, 0, 1, 1, 1]  # "on" once the "o" of the next word is stable
+
+
+@pytest.mark.parametrize("kind", ["LG", "T"])
+def test_frames_of_words_for_a_cut(kind: str) -> None:
+    timer = timer_of(CHARACTERS, kind)
+    tokens = tuple(CHARACTERS.encode("on one to")[:-1])
+    assert [CHARACTERS.tokens.symbol(token) for token in tokens] == list("on▁one▁t")
+    frames, ends = (0, 3, 5, 7, 9, 11, 14, 20), (1, 3, 5, 8, 9, 12, 15, 21)
+    path = TokenPath((1, 2), tokens, frames, ends, is_partial=True)
+    starts, stops = timer.word_frames(path, 40)
+    # on a graph of words the third is not known yet: it may be any, and long
+    assert (starts, stops) == ([0, 7, 20], [3, 12, 39 if kind == "LG" else 21])
+    assert timer.word_frames(TokenPath((), (), (), (), True), 40) == ([], [])
+    only = TokenPath((), tokens[:2], frames[:2], ends[:2], is_partial=True)
+    assert timer.word_frames(only, 40) == ([0], [39 if kind == "LG" else 3])
+    whole = TokenPath((1,), tokens[:3], frames[:3], ends[:3], is_partial=True)
+    assert timer.word_frames(whole, 40) == ([0], [3])
+    assert timer.word_frames(TokenPath((1, 2, 3), tokens, frames, ends, True), 40)[1] == [3, 12, 21]

@@ -83,7 +83,7 @@ def test_the_best_path_is_that_of_the_lattice(
     topology: str, is_explicit: bool, skip: float
 ) -> None:
     committed = tokens = across = 0
-    for number in range(60):
+    for number in range(40):
         rng, graph, rows = random_case(number, topology, is_explicit)
         engine = NativeEngine(graph, replace(OPTIONS, topology=topology, blank_skip=skip))
         state = engine.start()
