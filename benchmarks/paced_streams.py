@@ -1,20 +1,16 @@
-"""Streams paced as live audio: a thread hands out what has been heard, one loop decodes all that are ready."""
+"""Streams paced as live audio: a thread gives what has been heard, one loop decodes all that are ready."""
 
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.search_streaming import resident_mb
-from moe_asr.recognizer.results import Result
-
-if TYPE_CHECKING:
-    from moe_asr.model.directory import LoadedModel
-    from moe_asr.recognizer.recognizer import Recognizer
-    from moe_asr.recognizer.stream import Stream
+from moe_asr.model.directory import LoadedModel
+from moe_asr.recognizer.recognizer import Recognizer
+from moe_asr.recognizer.stream import Stream
 
 PIECE_SECONDS = 0.1
 
@@ -78,7 +74,7 @@ class PacedRun:
 class _Paced:
     """A stream, its audio, and when that begins to arrive (seconds from the start of the cell)."""
 
-    stream: "Stream"
+    stream: Stream
     audio: np.ndarray
     start: float
 
@@ -89,20 +85,19 @@ class _Paced:
         return self.start + min(pieces * piece, len(self.audio)) / sample_rate
 
 
-def needed_samples(loaded: "LoadedModel", end_seconds: float) -> int:
-    """Samples that the encoder needs for its frames up to a time: the last one looks ahead."""
+def needed_samples(loaded: LoadedModel, num_frames: int) -> int:
+    """Samples without which a stream cannot have so many encoder frames: the last one looks ahead."""
     options, subsampling = loaded.fbank_options, loaded.model.encoder.subsampling
-    shift, length = options.frame_shift_samples, options.frame_length_samples
-    frames = round(end_seconds * options.sample_rate / (shift * subsampling.factor))
-    if frames < 1:
+    if num_frames < 1:
         return 0
-    last = (frames - 1) * subsampling.factor + subsampling.receptive_field - 1
+    last = (num_frames - 1) * subsampling.factor + subsampling.receptive_field - 1
+    shift, length = options.frame_shift_samples, options.frame_length_samples
     return last * shift + (length if options.snip_edges else (shift + length) // 2)
 
 
 def run_paced(
-    recognizer: "Recognizer",
-    loaded: "LoadedModel",
+    recognizer: Recognizer,
+    loaded: LoadedModel,
     audio: Sequence[np.ndarray],
     starts: Sequence[float],
 ) -> PacedRun:
@@ -141,7 +136,10 @@ def run_paced(
         for stream, results in zip(ready, found, strict=True):
             for result in results:
                 if result.is_final and result.words:
-                    heard = _heard(by_stream[id(stream)], loaded, result)
+                    one = by_stream[id(stream)]
+                    needed = needed_samples(loaded, stream.num_frames)
+                    at_end = result.endpoint == "input_finished"
+                    heard = one.due(len(one.audio) if at_end else needed, rate)
                     run.finals.append(Final(heard, after - since))
         for stream in [stream for stream in ready if stream.is_finished]:
             open_streams.remove(stream)
@@ -149,13 +147,6 @@ def run_paced(
     feeder.join()
     run.wall_seconds = time.perf_counter() - since
     return run
-
-
-def _heard(one: _Paced, loaded: "LoadedModel", final: Result) -> float:
-    rate = loaded.fbank_options.sample_rate
-    if final.endpoint == "input_finished":
-        return one.due(len(one.audio), rate)
-    return one.due(needed_samples(loaded, final.end_seconds), rate)
 
 
 def _feed(

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_asr.recognizer.recognizer import Recognizer
 from moe_asr.recognizer.results import Result
-
-if TYPE_CHECKING:
-    from moe_asr.recognizer.recognizer import Recognizer
 
 
 @dataclass
@@ -30,7 +27,7 @@ class StreamedRun:
 
 
 def stream_randomly(
-    recognizer: "Recognizer",
+    recognizer: Recognizer,
     waveforms: Mapping[str, np.ndarray],
     sample_rate: int,
     rng: np.random.Generator,

@@ -19,17 +19,21 @@ threads) for a second of audio. ``peak_mb``: of the process, model, graph and al
 
 ``--hour`` instead decodes an hour of streams as fast as they go, as many at a time as the last of
 ``--streams``, each some seconds long, joining and leaving; and compares memory after the first tenth with
-memory at the end. The last line is one JSON object: ``{"cells": [...], "max_streams": n}``, or ``{"hour": ...}``.
+memory at the end.
+
+The last line is one JSON object: ``{"cells": [{"streams", "final_p50_ms", "final_p95_ms", "rtf", "peak_mb",
+"load", "finals", "batch", "first_third_p95_ms", "last_third_p95_ms"}], "max_streams": n}``, or
+``{"hour": {...}}``.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -38,12 +42,14 @@ from tqdm import tqdm
 from benchmarks.paced_streams import PacedRun, run_paced
 from benchmarks.random_streams import stream_randomly
 from benchmarks.search_streaming import resident_mb
+from benchmarks.second_pass import whole_numbers
 from benchmarks.spoken_streams import Spoken, conversation, say_sentences
+from moe_asr.data.dataset import load_waveform
+from moe_asr.data.manifests import read_cuts
+from moe_asr.model.directory import LoadedModel
+from moe_asr.recognizer.recognizer import Recognizer
 
-if TYPE_CHECKING:
-    from moe_asr.model.directory import LoadedModel
-    from moe_asr.recognizer.recognizer import Recognizer
-
+NUM_SENTENCES = 80
 RELEASE = Path(__file__).parents[1] / "egs" / "voice_commands" / "release"
 HEADER = (
     f"{'streams':>7}{'finals':>8}{'p50 ms':>8}{'p95 ms':>8}{'rtf':>8}{'load':>7}{'batch':>7}{'peak MB':>9}"
@@ -108,8 +114,8 @@ class Bench:
         seconds: of audio of a stream.
     """
 
-    make: "Callable[[int], Recognizer]"
-    loaded: "LoadedModel"
+    make: Callable[[int], Recognizer]
+    loaded: LoadedModel
     sentences: Sequence[Spoken]
     seconds: float
 
@@ -125,9 +131,7 @@ class Bench:
             for _ in range(streams)
         ]
         starts = rng.uniform(0.0, 2.0, streams) if streams > 1 else np.zeros(1)
-        return Cell.of(
-            streams, run_paced(self.make(streams), self.loaded, audio, starts.tolist())
-        )
+        return Cell.of(streams, run_paced(self.make(streams), self.loaded, audio, starts.tolist()))
 
     def warm_up(self) -> None:
         """Everything that is compiled, loaded or allocated once."""
@@ -173,7 +177,9 @@ class Bench:
         }
 
 
-def find_most(bench: Bench, streams: Sequence[int], limit_ms: float, most: int) -> tuple[list[Cell], int]:
+def find_most(
+    bench: Bench, streams: Sequence[int], limit_ms: float, most: int
+) -> tuple[list[Cell], int]:
     """Runs the cells asked for and those of the search; the largest number that is held, 0 if none is."""
     cells: dict[int, Cell] = {}
 
@@ -203,13 +209,36 @@ def find_most(bench: Bench, streams: Sequence[int], limit_ms: float, most: int) 
     return [cells[number] for number in sorted(cells)], held
 
 
-def whole_numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+def make_bench(args: argparse.Namespace) -> Bench:
+    """Loads the model once; every cell has a recogniser of its own."""
+    torch.set_num_threads(args.threads)
+    base = Recognizer.from_dir(args.model, args.graph)
+    options = base.options.replace(chunk_size=args.chunk_size)
+    sentences = (
+        read_sentences(args.manifest, base.sample_rate)
+        if args.manifest
+        else say_sentences(NUM_SENTENCES, base.sample_rate)
+    )
+
+    def make(streams: int) -> Recognizer:
+        return Recognizer(
+            base.loaded, base.graph, options.replace(max_streams=streams), args.threads
+        )
+
+    return Bench(make, base.loaded, sentences, args.seconds)
+
+
+def read_sentences(manifest: Path, sample_rate: int) -> list[Spoken]:
+    """The audio of at most `NUM_SENTENCES` cuts."""
+    cuts = itertools.islice(read_cuts(manifest), NUM_SENTENCES)
+    return [Spoken(cut.id, load_waveform(cut, sample_rate)) for cut in cuts]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", type=Path, default=RELEASE, help="a model directory, or a release")
+    parser.add_argument(
+        "--model", type=Path, default=RELEASE, help="a model directory, or a release"
+    )
     parser.add_argument("--graph", type=Path, help="default: that of the release")
     parser.add_argument("--manifest", type=Path, help="play these cuts, instead of made speech")
     parser.add_argument("--streams", type=whole_numbers, default=[1, 2, 4, 8, 16, 32])
@@ -218,7 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit-ms", type=float, default=300.0)
     parser.add_argument("--most", type=int, default=1024, help="streams to go up to")
-    parser.add_argument("--hour", action="store_true", help="memory over an hour's worth of streams")
+    parser.add_argument(
+        "--hour", action="store_true", help="memory over an hour's worth of streams"
+    )
     args = parser.parse_args(arguments)
     bench = make_bench(args)
     bench.warm_up()
