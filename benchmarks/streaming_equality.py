@@ -1,7 +1,7 @@
 """Whether streams give what a whole utterance gives under the same chunk mask: text, scores, lattices.
 
     python -m benchmarks.streaming_equality --model DIR --graph G --manifest CUTS [--utterances 200]
-        [--chunk-sizes 4,8,16,32] [--left-chunks 8] [--method lattice_attention_rescoring]
+        [--chunk-sizes 4,8,16,32] [--left-chunks 8,1] [--method lattice_attention_rescoring]
 
 Every utterance is a stream of its own that joins and leaves at random, is fed pieces of random sizes, and is
 decoded in batches of random streams (`benchmarks.random_streams`), without endpoints. The reference encodes
@@ -74,7 +74,7 @@ def _encoded(
             pad_sequence(features, batch_first=True),
             lengths,
             options.chunk_size,
-            options.left_chunks,
+            options.num_left_chunks,
         )
         yield EncodedBatch(loaded.model.ctc_log_probs(memory), lengths, some, memory)
 
@@ -163,7 +163,7 @@ def compare_streams(
     recognizer = Recognizer(loaded, graph, options)
     whole = decode_whole(loaded, graph, options, waveforms)
     results, lattices = stream_all(recognizer, waveforms, rng, **streams)
-    equality = Equality(options.chunk_size, options.left_chunks)
+    equality = Equality(options.chunk_size, options.num_left_chunks)
     for name in waveforms:
         beam = recognizer.engine.options.output_beam
         equality.add(name, results[name], lattices[name], whole[name], beam)
@@ -177,7 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--utterances", type=int, default=200)
     parser.add_argument("--chunk-sizes", type=whole_numbers, default=[4, 8, 16, 32])
-    parser.add_argument("--left-chunks", type=whole_numbers, default=[8])
+    parser.add_argument(
+        "--left-chunks", type=whole_numbers, default=[None], help="default: 128 frames"
+    )
     parser.add_argument("--method", default=SECOND_PASS)
     parser.add_argument("--streams", type=int, default=12, help="at a time, at most")
     args = parser.parse_args(arguments)
@@ -204,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 most_streams=args.streams,
             )  # fmt: skip
             print(
-                f"{chunk_size:>5}{left_chunks:>6}{cell.texts:>7}{cell.lattices:>10}{cell.arcs:>10}"
+                f"{chunk_size:>5}{cell.left_chunks:>6}{cell.texts:>7}{cell.lattices:>10}{cell.arcs:>10}"
                 f"{cell.arcs_at_edge:>9}{cell.arcs_different:>11}{cell.score:>10.1e}"
                 f"{cell.arc_score:>11.1e}{time.perf_counter() - since:>7.1f}",
                 flush=True,
