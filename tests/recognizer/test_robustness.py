@@ -121,7 +121,9 @@ def test_samples_that_are_no_audio_are_refused_and_the_stream_goes_on(recognizer
         (infinite, RATE, "sample 99 is -inf"),
         ((AUDIO[:10] * 32768).astype(np.int16), RATE, "int16; expected floats"),
         (np.zeros((2, 100), np.float32), RATE, "expected mono"),
+        (AUDIO[:100] * 1e12, RATE, r"a sample of .*e\+1\d; expected floats in \[-1, 1\]"),
         (AUDIO[:100], 0, "0 Hz"),
+        (AUDIO[:100], float("inf"), "inf Hz"),
         (AUDIO[:100], -8000, "-8000 Hz"),
         (AUDIO[:100], float("nan"), "nan Hz"),
     ]
@@ -191,6 +193,19 @@ def test_streams_that_leave_early(recognizer, expected) -> None:
     assert recognizer.num_streams == 0
     for _ in range(4):
         assert texts(run(recognizer, in_pieces(AUDIO, 1600))) == texts(expected)
+
+
+def test_a_failed_stream_leaves_its_place_clean(make, expected, monkeypatch) -> None:
+    """Whatever it wrote into the caches of its place before it failed."""
+    recognizer = make(max_streams=1)
+    bad = recognizer.create_stream("bad")
+    bad.accept_waveform(AUDIO, RATE)
+    recognizer.decode([bad])
+    monkeypatch.setattr(recognizer.model, "cmvn", lambda features: features * float("nan"))
+    recognizer.decode([bad])
+    monkeypatch.undo()
+    assert bad.is_finished and "not finite after 0.16 s" in str(bad.failure)
+    assert texts(run(recognizer, in_pieces(AUDIO, 1600))) == texts(expected)
 
 
 def test_as_many_streams_as_there_are_places(recognizer) -> None:
