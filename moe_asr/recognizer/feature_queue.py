@@ -41,8 +41,8 @@ class FeatureQueue:
         """Takes (num_samples,) floats in [-1, 1]; nothing of a piece that is refused.
 
         Raises:
-            AudioError: if they are not mono, floats and finite, or are far beyond full scale (`LOUDEST`), on a
-                rate that is not positive, after `input_finished`, or if too much would wait.
+            AudioError: if they are not mono, floats and finite, or are far beyond full scale (`LOUDEST`); on
+                a rate that is not positive; after `input_finished`; or if too much would wait.
         """
         samples = as_waveform(samples)
         loudest = float(np.abs(samples).max(initial=0.0))
