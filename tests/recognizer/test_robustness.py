@@ -3,9 +3,11 @@
 import threading
 from collections.abc import Sequence
 
+import kaldialign
 import numpy as np
 import pytest
 
+from benchmarks.spoken_streams import Spoken
 from moe_asr.audio.io import resample
 from moe_asr.errors import AudioError, DataError
 from moe_asr.fsa.context_phrases import Phrase
@@ -15,7 +17,7 @@ from moe_asr.recognizer.recognizer import Recognizer
 from moe_asr.recognizer.results import Result
 from moe_asr.recognizer.stream import Stream
 from tests.recognizer.conftest import babble
-from tests.recognizer.shipped import RATE
+from tests.recognizer.shipped import RATE, commands, joined, release
 
 SEARCH = {"search_beam": 16.0, "output_beam": 6.0, "n": 5}
 PAUSES = EndpointOptions(
@@ -74,7 +76,7 @@ def check_adjoining(segments: Sequence[Result]) -> None:
         assert (segment.segment, segment.start_seconds) == (number, end)
         end = segment.end_seconds
         times = [t for word in segment.words for t in (word.start_seconds, word.end_seconds)]
-        times = [segment.start_seconds, *times, end]
+        times = [round(time, 6) for time in (segment.start_seconds, *times, end)]
         assert times == sorted(times)
     assert segments[-1].endpoint == "input_finished"
 
@@ -201,7 +203,7 @@ def test_a_failed_stream_leaves_its_place_clean(make, expected, monkeypatch) -> 
     bad = recognizer.create_stream("bad")
     bad.accept_waveform(AUDIO, RATE)
     recognizer.decode([bad])
-    monkeypatch.setattr(recognizer.model, "cmvn", lambda features: features * float("nan"))
+    monkeypatch.setattr(recognizer.model.cmvn, "forward", lambda x: x * float("nan"))
     recognizer.decode([bad])
     monkeypatch.undo()
     assert bad.is_finished and "not finite after 0.16 s" in str(bad.failure)
@@ -256,8 +258,8 @@ def test_each_stream_listens_for_its_own_phrases(recognizer, expected) -> None:
 
 def test_a_stream_of_minutes(make, loaded) -> None:
     """Many segments, memory that does not grow; every frame is in one of them."""
-    recognizer = make(chunk_size=16, partial_results=False)
-    audio = np.concatenate([babble(30.0, seed) for seed in range(5)])
+    recognizer = make(chunk_size=16, partial_results=False, method="one_best", method_options={})
+    audio = np.concatenate([babble(30.0, seed) for seed in range(6)])
     stream, found, most = recognizer.create_stream("long"), [], []
     for samples, rate in in_pieces(audio, 10 * RATE):
         stream.accept_waveform(samples, rate)
@@ -317,3 +319,68 @@ def test_a_thread_for_each_stream(make) -> None:
     for name in audio:
         assert texts(finals(found[name])) == texts(expected[name])
     assert recognizer.num_streams == 0
+
+
+def edits(found: Sequence[Result], sentences: Sequence[Spoken]) -> int:
+    reference = " ".join(spoken.text for spoken in sentences).split()
+    return kaldialign.edit_distance(reference, all_words(found))["total"]
+
+
+def test_silence_says_nothing() -> None:
+    recognizer = release()
+    with recognizer.create_stream() as stream:
+        stream.accept_waveform(np.zeros(7 * RATE, np.float32), RATE)
+        stream.input_finished()
+        found = drain(recognizer, stream)
+    assert {result.text for result in found} == {""}
+    assert [result.endpoint for result in finals(found)] == ["rule1", "input_finished"]
+
+
+@pytest.mark.parametrize("level_db", [-50, -20, 0])
+def test_noise_says_hardly_anything(level_db: float, seed: int) -> None:
+    noise = 10 ** (level_db / 20) * np.random.default_rng(seed).standard_normal(4 * RATE)
+    found = run(release(), [(noise, RATE)])
+    assert len(all_words(found)) <= 3
+    assert all(np.isfinite(segment.score) for segment in found if segment.words)
+
+
+def test_every_word_of_a_recording_in_order() -> None:
+    """A segment for each sentence, between pauses."""
+    sentences = commands(6)
+    found = run(release(), in_pieces(joined(sentences, 1.0), 5000))
+    assert edits(found, sentences) <= 1
+    assert sum(bool(segment.text) for segment in found) == len(sentences)
+
+
+def test_every_word_where_nobody_pauses() -> None:
+    """Segments are cut by their length, which costs next to nothing."""
+    sentences = commands(6)
+    audio = joined(sentences, 0.12)
+    found = {}
+    for name, seconds in (("whole", 1000.0), ("cut", 4.0)):
+        never = EndpointRule(True, 1000.0)
+        rule5 = EndpointRule(False, 0.0, min_length_seconds=seconds)
+        rules = EndpointOptions(never, never, never, never, rule5)
+        options = release().options.replace(endpoint=rules, partial_results=False, max_streams=1)
+        recognizer = Recognizer(release().loaded, release().graph, options)
+        found[name] = run(recognizer, [(audio, RATE)])
+    assert len(found["whole"]) == 1 and len(found["cut"]) > 3
+    assert {segment.endpoint for segment in found["cut"]} == {"rule5", "input_finished"}
+    assert edits(found["cut"], sentences) <= edits(found["whole"], sentences) + 1
+
+
+def test_clipped_speech() -> None:
+    sentences = commands(2)
+    audio = np.clip(10 * joined(sentences, 1.0), -1.0, 1.0)
+    assert (np.abs(audio) == 1.0).mean() > 0.02
+    assert edits(run(release(), [(audio, RATE)]), sentences) == 0
+
+
+def test_telephone_speech() -> None:
+    """8 kHz, which the model has not heard: the words are there, the same as of audio resampled at once."""
+    sentences = commands(2)
+    audio = resample(joined(sentences, 1.0), RATE, 8000)
+    pieces = [(audio[begin : begin + 4000], 8000) for begin in range(0, len(audio), 4000)]
+    found = run(release(), pieces)
+    assert edits(found, sentences) <= 1
+    assert texts(found) == texts(run(release(), [(resample(audio, 8000, RATE), RATE)]))
