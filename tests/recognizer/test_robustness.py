@@ -1,5 +1,6 @@
 """Streams given what real life gives them: no input, wrong input, too much of it, from many threads."""
 
+import itertools
 import threading
 from collections.abc import Sequence
 
@@ -223,6 +224,19 @@ def test_as_many_streams_as_there_are_places(recognizer) -> None:
             recognizer.create_stream()
     for stream in streams:
         stream.close()
+
+
+def test_names_of_streams(recognizer) -> None:
+    """Results and messages tell streams by them: no two that are open have one name."""
+    with recognizer.create_stream("stream1000") as stream:
+        with pytest.raises(DataError, match="a stream with the name stream1000 is open"):
+            recognizer.create_stream("stream1000")
+        stream.input_finished()
+        drain(recognizer, stream)  # it has finished, and the name is free
+        recognizer._numbers = itertools.count(1000)
+        with recognizer.create_stream("stream1000"), recognizer.create_stream() as numbered:
+            assert numbered.id == "stream1001" and recognizer.num_streams == 2
+    assert recognizer.num_streams == 0
 
 
 def test_more_audio_than_may_wait(make) -> None:
