@@ -177,7 +177,7 @@ class StreamingResampler:
 
 def _check_rates(*rates: int) -> None:
     for rate in rates:
-        if not rate > 0:
+        if not 0 < rate < float("inf"):
             raise AudioError(f"a sample rate of {rate} Hz; expected more than 0")
 
 

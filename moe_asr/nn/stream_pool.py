@@ -90,6 +90,10 @@ class StreamPool:
             return None
         slot = self._free.pop()
         self.reset(slot)
+        # masked frames have weight 0, but 0 times the NaN of a stream that failed would be NaN
+        rows = slice(slot * self._heads * self._ring, (slot + 1) * self._heads * self._ring)
+        self._keys[:, rows] = 0.0
+        self._values[:, rows] = 0.0
         return slot
 
     def close(self, slot: int) -> None:

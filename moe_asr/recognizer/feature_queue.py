@@ -11,6 +11,8 @@ from moe_asr.audio.fbank import FbankOptions, OnlineFbank
 from moe_asr.audio.io import StreamingResampler, as_waveform
 from moe_asr.errors import AudioError
 
+LOUDEST = 2.0**31  # the magnitude of a sample; energies of far louder ones are too large for floats
+
 
 class FeatureQueue:
     """Features of a waveform that arrives in pieces, at any rate; each frame waits until it is taken.
@@ -40,14 +42,17 @@ class FeatureQueue:
         """Takes (num_samples,) floats in [-1, 1]; nothing of a piece that is refused.
 
         Raises:
-            AudioError: if they are not mono, floats and finite, on a rate that is not positive, after
-                `input_finished`, or if too much would wait.
+            AudioError: if they are not mono, floats and finite, or are far beyond full scale (`LOUDEST`); on
+                a rate that is not positive; after `input_finished`; or if too much would wait.
         """
         samples = as_waveform(samples)
+        loudest = float(np.abs(samples).max(initial=0.0))
+        if loudest > LOUDEST:
+            raise AudioError(f"a sample of {loudest:g}; expected floats in [-1, 1]")
         with self._producing:
             if self._finished:
                 raise AudioError("samples after input_finished()")
-            if not sample_rate > 0:
+            if not 0 < sample_rate < float("inf"):
                 raise AudioError(f"a sample rate of {sample_rate} Hz; expected more than 0")
             shift = self._options.frame_shift_ms / 1000.0
             waits = self._num_waiting * shift + len(samples) / sample_rate

@@ -126,6 +126,7 @@ class Recognizer:
         )
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._numbers = itertools.count()
+        self._names: set[str] = set()  # of the streams that are open
         self._lock, self._clock = threading.RLock(), threading.Lock()
         self._compile = lru_cache(maxsize=64)(self._compile_phrases)
 
@@ -182,23 +183,28 @@ class Recognizer:
             phrases: that it listens for, see docs/context.md.
 
         Raises:
-            DataError: if `RecognizerOptions.max_streams` are open.
+            DataError: if `RecognizerOptions.max_streams` are open, or one of this name.
             TextError: naming a phrase that the graph cannot recognise.
         """
         context = self._compile(tuple(phrases)) if phrases else None
         with self._lock:
+            if stream_id is None:
+                numbered = (f"stream{number}" for number in self._numbers)
+                stream_id = next(name for name in numbered if name not in self._names)
+            if stream_id in self._names:
+                raise DataError(f"a stream with the name {stream_id} is open")
             slot = self._pool.open()
             if slot is None:
                 raise DataError(
                     f"{self.options.max_streams} streams are open: max_streams allows no more"
                 )
-            name = stream_id if stream_id is not None else f"stream{next(self._numbers)}"
+            self._names.add(stream_id)
             queue = FeatureQueue(
                 self.fbank_options,
                 self.options.max_backlog_seconds,
                 lambda seconds: self._spent("features", seconds),
             )
-            return Stream(self, name, slot, queue, context, self._segmenter.start(context))
+            return Stream(self, stream_id, slot, queue, context, self._segmenter.start(context))
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether `decode` would advance the stream: a chunk of it waits, or its input is finished."""
@@ -358,6 +364,7 @@ class Recognizer:
         stream._is_finished = True
         stream._segment = self._segmenter.nothing
         self._pool.close(stream._slot)
+        self._names.discard(stream.id)
 
     def _close(self, stream: Stream) -> None:
         with self._lock:

@@ -53,8 +53,8 @@ class Stream:
             sample_rate: in Hz.
 
         Raises:
-            AudioError: naming the stream, if samples are not mono, not floats or not finite, the rate is not
-                positive, `input_finished` was said, or more would wait than
+            AudioError: naming the stream, if samples are not mono, not floats, not finite or far beyond full
+                scale, the rate is not positive, `input_finished` was said, or more would wait than
                 `RecognizerOptions.max_backlog_seconds`. Nothing of the piece has been taken then, and the
                 stream goes on.
             DataError: if the stream is closed.

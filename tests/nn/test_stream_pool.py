@@ -1,4 +1,4 @@
-"""Streams in preallocated slots equal whole utterances under the same chunk mask, however they come and go."""
+"""Streams in preallocated slots equal whole utterances under the same chunk mask, whatever the others do."""
 
 import random
 

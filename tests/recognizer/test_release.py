@@ -288,7 +288,9 @@ def test_the_shipped_release_is_whole_and_small() -> None:
         assert row.rate == pytest.approx(100 * row.errors / row.units)
         assert f"| {row.rate:.2f} (WER) |" in (SHIPPED / "README.md").read_text()
     record = json.dumps(json.loads((SHIPPED / "RELEASE.json").read_text()))
-    assert "/" not in record.replace("egs/voice_commands/grammar/assistant.gram", ""), "no paths of a machine"
+    assert "/" not in record.replace("egs/voice_commands/grammar/assistant.gram", ""), (
+        "no paths of a machine"
+    )
 
 
 def test_the_shipped_release_recognises_speech() -> None:

@@ -9,24 +9,26 @@ from moe_asr.fsa.native import NativeEngine
 from moe_asr.fsa.nbest import nbest
 from moe_asr.recognizer.segment_search import SegmentSearch
 from moe_asr.text.lexicon import lexicon_from_tokenizer
+from moe_asr.text.tokenizer import CharTokenizer
 
 
-def frames(loaded, said: list[str]) -> torch.Tensor:
+def frames(tokenizer: CharTokenizer, said: list[str]) -> torch.Tensor:
     """(T, V) log-probabilities that are nearly sure; '' is blank."""
-    tokens = loaded.tokenizer.tokens
+    tokens = tokenizer.tokens
     ids = torch.tensor([tokens[token] if token else 0 for token in said])
     scores = torch.full((len(said), len(tokens)), -6.0)
     scores[torch.arange(len(said)), ids] = 0.0
     return scores.log_softmax(1)
 
 
-def test_silence_and_separators_are_no_words(loaded) -> None:
-    lexicon = lexicon_from_tokenizer(["a", "ba"], loaded.tokenizer)
+def test_silence_and_separators_are_no_words() -> None:
+    tokenizer = CharTokenizer.from_texts(["a ba"])
+    lexicon = lexicon_from_tokenizer(["a", "ba"], tokenizer)
     labels = np.array([lexicon.word_table()["a"], lexicon.word_table()["ba"]])
     one_word = Fst.from_arcs(
         np.zeros(2, int), np.ones(2, int), labels, labels, [-0.5, -1.0], [-np.inf, 0.0]
     )
-    graphs = build_graphs(lexicon, one_word, loaded.tokenizer.tokens)
+    graphs = build_graphs(lexicon, one_word, tokenizer.tokens)
     cases = {
         ("", "", "", ""): (4, ""),
         ("\u2581", "", "", "", ""): (5, ""),
@@ -36,7 +38,7 @@ def test_silence_and_separators_are_no_words(loaded) -> None:
     }
     for graph in (graphs.lg, graphs.hlg):
         search = SegmentSearch(NativeEngine(graph), ends_anywhere=True)
-        rows = [frames(loaded, list(said)) for said in cases]
+        rows = [frames(tokenizer, list(said)) for said in cases]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = [len(said) for said in cases]
         names = [str(number) for number in range(len(cases))]
