@@ -29,7 +29,7 @@ from tqdm import tqdm
 from moe_asr.data.dataset import load_waveform
 from moe_asr.errors import DataError
 from moe_asr.evaluate.ctm import CtmWord
-from moe_asr.evaluate.wer import ErrorCounts, align, count_errors
+from moe_asr.evaluate.wer import ErrorCounts, align, count_errors, matched_places
 from moe_asr.recognizer.revisions import Revisions, stream_revisions
 from moe_asr.recognizer.virtual_stream import (
     ShownResult,
@@ -210,15 +210,13 @@ def word_times(run: StreamRun, reference: Sequence[CtmWord]) -> list[dict[str, f
     for one in run.shown:
         histories.setdefault(one.result.segment, []).append(one)
     found = []
-    left = right = 0
-    for one, other in align([word.word for word in reference], [text for *_, text in places]):
-        if one is not None and one == other:
-            segment, place, text = places[right]
-            times = _times_at_place(histories[segment], place, text)
-            end = reference[left].end_seconds
-            found.append({name: time - end for name, time in times.items()})
-        left += one is not None
-        right += other is not None
+    for left, right in matched_places(
+        [word.word for word in reference], [text for *_, text in places]
+    ):
+        segment, place, text = places[right]
+        times = _times_at_place(histories[segment], place, text)
+        end = reference[left].end_seconds
+        found.append({name: time - end for name, time in times.items()})
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from moe_asr.evaluate.wer import align
+from moe_asr.evaluate.wer import matched_places
 from moe_asr.recognizer.results import Result
 
 
@@ -152,12 +152,7 @@ def texts_of(result: Result) -> list[str]:
 
 def kept_places(before: Sequence[str], after: Sequence[str]) -> set[int]:
     """Places of a text's words that the next text still has, by the alignment with the fewest errors."""
-    kept, place = set(), 0
-    for one, other in align(list(before), list(after)):
-        if one is not None and one == other:
-            kept.add(place)
-        place += one is not None
-    return kept
+    return {place for place, _ in matched_places(list(before), list(after))}
 
 
 def _differing(promised: Sequence[str], text: Sequence[str]) -> int:
