@@ -86,15 +86,15 @@ def test_times_of_words_are_those_of_the_script() -> None:
 def test_work_takes_time_and_what_comes_meanwhile_waits() -> None:
     """Features take 10 ms a piece; a chunk of 200 ms takes 250 ms, which is too slow."""
     takes = {"features": 0.01, "encoder": 0.15, "search": 0.06, "second_pass": 0.04}
-    run = run_script([[result("a")], [result("a")], [result("a", final=True)]], 0.5, takes)
+    run = run_script([[result("a")], [result("a")], [result("a", final=True)]], 0.45, takes)
     first = 0.2 + 0.01 + 0.25  # a piece at 0.1, whose features are long done; one at 0.2; a chunk
     second = first + 2 * 0.01 + 0.25  # two pieces have been waiting
     third = second + 0.01 + 0.25
     assert [one.shown_seconds for one in run.shown] == pytest.approx([first, second, third])
-    assert [one.arrival_seconds for one in run.shown] == pytest.approx([0.2, 0.4, 0.5])
+    assert [one.arrival_seconds for one in run.shown] == pytest.approx([0.2, 0.4, 0.45])
     assert run.work_seconds == pytest.approx(5 * 0.01 + 3 * 0.25)
     report = report_of([run], {"u": reference(("a", 0.15))}, dict.fromkeys(STAGES, 0.1))
-    assert report.finalisation == pytest.approx([third - 0.5])
+    assert report.finalisation == pytest.approx([third - 0.45])
     assert report.words["final"] == pytest.approx([third - 0.15])
 
 
