@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--piece-ms", type=float, default=100.0, help="audio that comes at a time")
     parser.add_argument(
-        "--tail-seconds", type=float, default=2.5,
-        help="background noise after each cut, in which endpoints are found (2.5)",
+        "--tail-seconds", type=float, default=1.5,
+        help="background noise after each cut, in which endpoints are found (1.5)",
     )  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="the first N cuts only")
     parser.add_argument(

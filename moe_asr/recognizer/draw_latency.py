@@ -35,8 +35,10 @@ def latency_figure(
     grid = figure.add_gridspec(2, 3)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(reports)))
     labels = {size: f"{size} frames, {1000 * size * frame_seconds:.0f} ms" for size in reports}
+    shared = None  # the first two are of one scale
     for column, (name, heading) in enumerate(_WORDS.items()):
-        axes = figure.add_subplot(grid[0, column])
+        axes = figure.add_subplot(grid[0, column], sharex=shared if name == "stability" else None)
+        shared = shared or axes
         times = [report.words[name] for report in reports.values()]
         _curves(axes, times, shades, list(labels.values()))
         axes.set_title(heading, fontsize=10)
@@ -63,10 +65,14 @@ def _curves(
     low, high = 0.0, 0.0
     for seconds, color, label in zip(times, colors, labels, strict=True):
         milliseconds = np.sort(1000.0 * seconds)
+        share = 100.0 * np.arange(len(milliseconds) + 1) / max(len(milliseconds), 1)
+        first = milliseconds[:1]  # from 0 % up
+        axes.step(
+            np.concatenate([first, milliseconds]), share[: len(milliseconds) + len(first)],
+            where="post", color=color, linewidth=1.5, label=label,
+        )  # fmt: skip
         if len(milliseconds) == 0:
             continue
-        share = 100.0 * np.arange(1, len(milliseconds) + 1) / len(milliseconds)
-        axes.step(milliseconds, share, where="post", color=color, linewidth=1.5, label=label)
         low = min(low, float(np.percentile(milliseconds, 1)))
         high = max(high, float(np.percentile(milliseconds, 99)))
     margin = 0.03 * (high - low) + 1e-3

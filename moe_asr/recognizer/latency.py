@@ -119,7 +119,7 @@ def measure_latency(
     cuts: Sequence["Cut"],
     references: Mapping[str, Sequence[CtmWord]],
     piece_seconds: float = 0.1,
-    tail_seconds: float = 2.5,
+    tail_seconds: float = 1.5,
     counts_work: bool = True,
     progress: str | None = None,
 ) -> LatencyReport:

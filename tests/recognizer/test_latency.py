@@ -222,8 +222,8 @@ def test_picture_has_every_chunk_size_and_its_distributions() -> None:
     figure = latency_figure({4: report(1.0), 16: report(2.0)}, 0.04, "$title")
     appearance, _, _, finalisation, bars = figure.axes
     for line, scale in zip(appearance.lines, (1.0, 2.0), strict=True):
-        assert line.get_xdata() == pytest.approx(scale * np.array([100, 200, 300, 400]))
-        assert line.get_ydata() == pytest.approx([25, 50, 75, 100])
+        assert line.get_xdata() == pytest.approx(scale * np.array([100, 100, 200, 300, 400]))
+        assert line.get_ydata() == pytest.approx([0, 25, 50, 75, 100])
     assert [line.get_xdata()[0] for line in finalisation.lines] == pytest.approx([20.0, 40.0])
     assert [text.get_text() for text in appearance.get_legend().get_texts()] == [
         "4 frames, 160 ms",
