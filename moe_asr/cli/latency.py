@@ -56,10 +56,11 @@ def run(args: argparse.Namespace) -> int:
     references = read_word_times(args.word_times or args.manifest)
     cuts = list(read_cuts(args.manifest))[: args.limit]
     loaded, graph, options = read_recognizer_input(args)
-    reports = {}
+    reports, left_chunks = {}, {}
     for size in dict.fromkeys(args.chunk_size or [options.chunk_size]):
         sized = with_option(options, "--chunk-size", chunk_size=size, max_streams=1)
         recognizer = Recognizer(loaded, graph, sized)
+        left_chunks[size] = sized.num_left_chunks
         reports[size] = measure_latency(
             recognizer, cuts, references, args.piece_ms / 1000.0, args.tail_seconds, not args.no_work,
             f"chunk {size}",
@@ -72,12 +73,12 @@ def run(args: argparse.Namespace) -> int:
         "manifest": str(args.manifest),
         "method": options.method,
         "method_options": dict(options.method_options),
-        "left_chunks": options.left_chunks,
+        "left_chunks": {str(size): count for size, count in left_chunks.items()},
         "full_context_final": options.full_context_final,
         "piece_ms": args.piece_ms,
         "tail_seconds": args.tail_seconds,
         "counts_work": not args.no_work,
-        "load_average": list(os.getloadavg()),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "frame_ms": 1000.0 * frame_seconds,
         "chunk_sizes": {str(size): found for size, found in figures.items()},
     }
