@@ -7,6 +7,7 @@ import pty
 import re
 import struct
 import termios
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from fcntl import ioctl
@@ -233,6 +234,7 @@ def test_line_is_the_longest_end_that_fits(
         end = plain.removeprefix("...") if columns > 3 else plain
         assert plain.startswith("...") or columns <= 3
         assert shown.endswith(end)
+        assert not unicodedata.combining((end or "x")[0])  # no accent without its letter
         longer = shown[len(shown) - len(end) - 1 :]
         while text_width(longer) == text_width(end):  # an accent before it
             longer = shown[len(shown) - len(longer) - 1 :]
