@@ -51,6 +51,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moe_asr.cli.score_lattices",
         "oracles, sizes and confidences of lattices against references",
     ),
+    "live": ("moe_asr.cli.live", "recognise speech from a microphone or a pipe while it is spoken"),
+    "latency": (
+        "moe_asr.cli.latency",
+        "how late words are shown, how often they change, what each stage takes",
+    ),
     "info": ("moe_asr.cli.info", "describe a preset or a model directory"),
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_asr.errors import DataError
 from moe_asr.evaluate.ctm import CtmWord, files_of_several_channels, read_ctm
-from moe_asr.evaluate.wer import align
+from moe_asr.evaluate.wer import matched_places
 from moe_asr.files import PathLike
 
 if TYPE_CHECKING:
@@ -110,9 +110,12 @@ def score_times(
     starts: list[float] = []
     ends: list[float] = []
     for name, reference in references.items():
-        for one, other in _matches(reference, hypotheses.get(name, ())):
-            starts.append(other.start_seconds - one.start_seconds)
-            ends.append(other.end_seconds - one.end_seconds)
+        hypothesis = hypotheses.get(name, ())
+        for left, right in matched_places(
+            [word.word for word in reference], [word.word for word in hypothesis]
+        ):
+            starts.append(hypothesis[right].start_seconds - reference[left].start_seconds)
+            ends.append(hypothesis[right].end_seconds - reference[left].end_seconds)
     if not starts:
         raise DataError("no word of the hypotheses is right: there are no times to compare")
     return TimingReport(
@@ -123,18 +126,6 @@ def score_times(
         len(references),
         sum(not hypotheses.get(name) for name in references),
     )
-
-
-def _matches(
-    reference: Sequence[CtmWord], hypothesis: Sequence[CtmWord]
-) -> Iterable[tuple[CtmWord, CtmWord]]:
-    left = right = 0
-    pairs = align([word.word for word in reference], [word.word for word in hypothesis])
-    for one, other in pairs:
-        if one is not None and one == other:
-            yield reference[left], hypothesis[right]
-        left += one is not None
-        right += other is not None
 
 
 def words_of_cuts(cuts: Iterable["Cut"], source: str = "manifest") -> dict[str, list[CtmWord]]:

@@ -97,6 +97,18 @@ def align(reference: Words, hypothesis: Words) -> tuple[AlignedPair, ...]:
     )
 
 
+def matched_places(reference: Words, hypothesis: Words) -> list[tuple[int, int]]:
+    """The words that `align` finds right, as their places in both, in order."""
+    places = []
+    left = right = 0
+    for one, other in align(reference, hypothesis):
+        if one is not None and one == other:
+            places.append((left, right))
+        left += one is not None
+        right += other is not None
+    return places
+
+
 def count_errors(alignment: Iterable[AlignedPair]) -> ErrorCounts:
     """The errors of an alignment."""
     length = substitutions = deletions = insertions = 0
