@@ -140,7 +140,7 @@ class AudioReader:
 
 
 class _ForwardFile(soundfile.SoundFile):
-    """A file that is never sought in: soundfile seeks after each read, which streams of unknown length fail."""
+    """A file without seeking: soundfile seeks after each read, which streams of unknown length fail."""
 
     def seekable(self) -> bool:
         return False
