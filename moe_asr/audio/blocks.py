@@ -1,6 +1,6 @@
 """Files of any length, block by block, in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -8,6 +8,18 @@ from moe_asr.audio.io import StreamingResampler
 from moe_asr.audio.reader import AudioReader
 from moe_asr.errors import AudioError
 from moe_asr.files import PathLike
+
+
+def total_seconds(paths: Iterable[PathLike], channel: int | None = None) -> float:
+    """The duration of all files together, as their headers have it; what does not say counts as nothing."""
+    total = 0.0
+    for path in paths:
+        try:
+            with AudioReader(path, channel) as reader:
+                total += (reader.num_samples or 0) / reader.sample_rate
+        except AudioError:  # whoever reads it will hear about it
+            continue
+    return total
 
 
 class AudioBlocks:

@@ -20,13 +20,15 @@ class TranscriptFormat:
     """How a transcript is written.
 
     Attributes:
-        name: as it is chosen; also the extension of files.
+        name: as it is chosen.
+        extension: of documents, without a point.
         write: the whole document of one transcript.
         write_one_of_many: what stands for one of several transcripts in one document (on standard output);
             None if documents of several are not possible.
     """
 
     name: str
+    extension: str
     write: Callable[[Transcript], str]
     write_one_of_many: Callable[[Transcript], str] | None
 
@@ -114,11 +116,11 @@ def file_id(name: str) -> str:
 FORMATS: Mapping[str, TranscriptFormat] = {
     one.name: one
     for one in (
-        TranscriptFormat("text", to_text, to_named_text),
-        TranscriptFormat("json", to_json, to_json_line),
-        TranscriptFormat("ctm", to_ctm, to_ctm),
-        TranscriptFormat("srt", to_srt, None),
-        TranscriptFormat("vtt", to_vtt, None),
+        TranscriptFormat("text", "txt", to_text, to_named_text),
+        TranscriptFormat("json", "json", to_json, to_json_line),
+        TranscriptFormat("ctm", "ctm", to_ctm, to_ctm),
+        TranscriptFormat("srt", "srt", to_srt, None),
+        TranscriptFormat("vtt", "vtt", to_vtt, None),
     )
 }
 

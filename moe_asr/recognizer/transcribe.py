@@ -5,6 +5,7 @@ emptied and filled again, so that memory does not grow with the files or their n
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -21,13 +22,13 @@ from moe_asr.audio.silence import SilenceOptions, cut_at_silence
 from moe_asr.decode.runner import DecodingMode, make_batches
 from moe_asr.errors import ConfigError, DataError, MoeAsrError
 from moe_asr.files import PathLike
+from moe_asr.fsa.lattice import Lattice
 from moe_asr.recognizer.finish import EndedSegment
 from moe_asr.recognizer.results import Result, Transcript
 
 if TYPE_CHECKING:
     from moe_asr.fsa.context import ContextGraph
     from moe_asr.fsa.context_phrases import Phrase
-    from moe_asr.fsa.lattice import Lattice
     from moe_asr.recognizer.recognizer import Recognizer
 
 Progress = Callable[[float], object]
@@ -136,11 +137,25 @@ def collect_outcomes(
     return outcomes
 
 
+class StreamIds:
+    """Names of streams: those of their files; of a file that comes again, with a number."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def of(self, path: PathLike) -> str:
+        """The name of the next stream."""
+        name = str(path)
+        self._seen[name] += 1
+        return name if self._seen[name] == 1 else f"{name} ({self._seen[name]})"
+
+
 @dataclass(eq=False)
 class _File:
     """A file that is being transcribed; `results` are those of its segments, by number."""
 
     name: str
+    stream_id: str
     results: dict[int, Result] = field(default_factory=dict)
     seconds: float = 0.0
     is_read: bool = False
@@ -187,8 +202,9 @@ def _transcribe(
         buffer.clear()
         held = 0.0
 
+    ids = StreamIds()
     for path in files:
-        file = _File(str(path))
+        file = _File(str(path), ids.of(path))
         waiting.append(file)
         for segment in _segments(file, path, decoder.sample_rate, cut, channel):
             buffer.append(segment)
@@ -247,7 +263,8 @@ class _BatchDecoder:
         since = time.perf_counter()
         features = self._fbank.batch_tensors([segment.samples for segment in batch])
         self._spent("features", since)
-        long, short = [], []
+        long: list[tuple[_Segment, Tensor]] = []
+        short: list[tuple[_Segment, Tensor]] = []
         for segment, matrix in zip(batch, features, strict=True):
             has_frames = self._recognizer.model.output_length(len(matrix)) > 0
             (long if has_frames else short).append((segment, matrix))
@@ -278,11 +295,13 @@ class _BatchDecoder:
             file = batch[row].file
             file.error = DataError(f"{file.name}: the model's output is not finite")
         rows = torch.nonzero(finite)[:, 0].tolist()
+        if not rows:
+            return []
         since = time.perf_counter()
         lattices = recognizer.engine.search(
             log_probs[rows],
             lengths[rows],
-            [batch[row].file.name for row in rows],
+            [batch[row].file.stream_id for row in rows],
             recognizer.method.options.partial,
             [self._context] * len(rows),
         )
@@ -294,13 +313,13 @@ class _BatchDecoder:
 
     def _nothing(self, segment: _Segment) -> EndedSegment:
         """A segment that is too short for a frame of the encoder."""
-        model, engine = self._recognizer.model, self._recognizer.engine
+        model = self._recognizer.model
         memory = torch.zeros(0, model.config.dim, device=model.device)
-        return self._ended(segment, memory, engine.finish(engine.start(self._context)))
+        return self._ended(segment, memory, Lattice.empty(0))
 
-    def _ended(self, segment: _Segment, memory: Tensor, lattice: "Lattice") -> EndedSegment:
+    def _ended(self, segment: _Segment, memory: Tensor, lattice: Lattice) -> EndedSegment:
         return EndedSegment(
-            stream_id=segment.file.name,
+            stream_id=segment.file.stream_id,
             segment=segment.number,
             lattice=lattice,
             memory=memory,

@@ -12,6 +12,7 @@ from moe_asr.recognizer.transcribe import (
     Failure,
     OnError,
     Progress,
+    StreamIds,
     check_on_error,
     collect_outcomes,
 )
@@ -94,7 +95,7 @@ def _stream(
     phrases: "Sequence[Phrase] | None",
     progress: Progress | None,
 ) -> Iterator[Transcript | Failure]:
-    paths = iter(files)
+    paths, ids = iter(files), StreamIds()
     in_order: deque[_FileStream] = deque()  # whose outcomes have not been given
     active: list[_FileStream] = []
     more = True
@@ -105,7 +106,7 @@ def _stream(
                 if path is None:
                     more = False
                     break
-                in_order.append(_FileStream(recognizer, path, channel, phrases))
+                in_order.append(_FileStream(recognizer, path, ids.of(path), channel, phrases))
                 active += [in_order[-1]] if in_order[-1].outcome is None else []
             for file in active:
                 file.feed(progress)
@@ -128,6 +129,7 @@ class _FileStream:
         self,
         recognizer: "Recognizer",
         path: PathLike,
+        stream_id: str,
         channel: int | None,
         phrases: "Sequence[Phrase] | None",
     ) -> None:
@@ -142,7 +144,7 @@ class _FileStream:
         except MoeAsrError as error:
             self.outcome = Failure(self._name, error)
             return
-        self.stream = recognizer.create_stream(self._name, phrases)
+        self.stream = recognizer.create_stream(stream_id, phrases)
 
     def feed(self, progress: Progress | None) -> None:
         """Reads until the stream has a chunk to decode, or the file ends or fails."""
