@@ -44,7 +44,7 @@ def make_transcriber(args: argparse.Namespace) -> "Transcriber":
         options = with_option(options, "--chunk-size", chunk_size=args.chunk_size)
     max_streams = args.max_streams if args.streaming else 1
     options = with_option(options, "--max-streams", max_streams=max_streams)
-    mode = f"chunk{options.chunk_size}-left{options.left_chunks}"
+    mode = f"chunk{options.chunk_size}-left{options.num_left_chunks}"
     is_full = options.full_context_final if args.streaming else args.chunk_size is None
     options = _with_scales(args, options, ["full"] if is_full else [mode, mode.partition("-")[0]])
     recognizer = Recognizer(loaded, graph, options, args.threads or 1)
