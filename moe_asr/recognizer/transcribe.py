@@ -6,7 +6,8 @@ emptied and filled again, so that memory does not grow with the files or their n
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
@@ -86,7 +87,7 @@ def transcribe_files(
     channel: int | None = None,
     phrases: "Sequence[Phrase] | None" = None,
     progress: Progress | None = None,
-) -> Iterator[Transcript | Failure]:
+) -> Generator[Transcript | Failure, None, None]:
     """Transcribes files, each outcome as soon as it is there, in the order of the files.
 
     A file up to ``cut.max_segment_seconds`` is one segment; a longer one is cut at its pauses. What a file
@@ -126,14 +127,15 @@ def check_on_error(on_error: str) -> None:
 
 
 def collect_outcomes(
-    found: Iterable[Transcript | Failure], on_error: OnError
+    found: Generator[Transcript | Failure, None, None], on_error: OnError
 ) -> list[Transcript | Failure]:
-    """All of them; the first error is raised, if it is to be."""
+    """All of them; the first error is raised, if it is to be, and the rest left alone."""
     outcomes = []
-    for outcome in found:
-        if isinstance(outcome, Failure) and on_error == "raise":
-            raise outcome.error
-        outcomes.append(outcome)
+    with closing(found):
+        for outcome in found:
+            if isinstance(outcome, Failure) and on_error == "raise":
+                raise outcome.error
+            outcomes.append(outcome)
     return outcomes
 
 
@@ -187,7 +189,7 @@ def _transcribe(
     cut: SilenceOptions,
     channel: int | None,
     progress: Progress | None,
-) -> Iterator[Transcript | Failure]:
+) -> Generator[Transcript | Failure, None, None]:
     waiting: list[_File] = []  # whose outcomes have not been given, in order
     buffer: list[_Segment] = []
     held = 0.0

@@ -1,7 +1,7 @@
 """Files in, transcripts out, as if they were live: in chunks, with endpoints, many files at a time."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from moe_asr.audio.blocks import AudioBlocks
@@ -56,7 +56,7 @@ def stream_files(
     channel: int | None = None,
     phrases: "Sequence[Phrase] | None" = None,
     progress: Progress | None = None,
-) -> Iterator[Transcript | Failure]:
+) -> Generator[Transcript | Failure, None, None]:
     """Transcribes files as streams, each outcome as soon as it is there, in the order of the files.
 
     The chunks of up to ``max_streams`` files are encoded together; when one ends, the next begins. A file is
@@ -94,7 +94,7 @@ def _stream(
     channel: int | None,
     phrases: "Sequence[Phrase] | None",
     progress: Progress | None,
-) -> Iterator[Transcript | Failure]:
+) -> Generator[Transcript | Failure, None, None]:
     paths, ids = iter(files), StreamIds()
     in_order: deque[_FileStream] = deque()  # whose outcomes have not been given
     active: list[_FileStream] = []

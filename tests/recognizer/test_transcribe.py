@@ -224,7 +224,7 @@ def test_files_are_opened_when_their_turn_comes(recognizer, files):
 
     outcomes = transcribe_files(recognizer, names(9), max_batch_seconds=1.0)
     next(outcomes)
-    assert len(opened) == 3  # eight batches of a second
+    assert len(opened) == 2  # eight batches of a second
     assert len(list(outcomes)) == 8
     opened.clear()
     outcomes = stream_files(recognizer, names(5), max_streams=2)
@@ -235,7 +235,7 @@ def test_files_are_opened_when_their_turn_comes(recognizer, files):
 
 
 def test_a_long_file_is_read_while_it_is_decoded(recognizer, tmp_path, monkeypatch):
-    file = save(tmp_path / "long.wav", np.concatenate([babble(20.0, i) for i in range(3)]))
+    file = save(tmp_path / "long.wav", np.concatenate([babble(20.0, i) for i in range(2)]))
     read, decoded, ahead = 0.0, 0.0, []
     blocks = AudioBlocks.__iter__
 
@@ -253,20 +253,22 @@ def test_a_long_file_is_read_while_it_is_decoded(recognizer, tmp_path, monkeypat
     monkeypatch.setattr(AudioBlocks, "__iter__", counted)
     cut = SilenceOptions(max_segment_seconds=5.0)
     (found,) = transcribe(recognizer, [file], max_batch_seconds=1.0, cut=cut, progress=progress)
-    assert len(found.segments) > 10 and decoded == pytest.approx(60.0, abs=1e-3)
+    assert len(found.segments) > 6 and decoded == pytest.approx(40.0, abs=1e-3)
     # a buffer of eight batches, segments, what decides their end, a block
     assert max(ahead) <= 8 * 1 + 5 + 5 + 1 + 10 + 5
     read, decoded = 0.0, 0.0
     ahead.clear()
     (found,) = transcribe_streaming(recognizer, [file], progress=progress)
-    assert max(ahead) <= 2.1 and decoded == pytest.approx(60.0, abs=1e-3)
+    assert max(ahead) <= 2.1 and decoded == pytest.approx(40.0, abs=1e-3)
 
 
 MEMORY = """
 import resource, sys
 import torch
+from moe_asr.audio.silence import SilenceOptions
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.model.directory import load_model_dir
+from moe_asr.recognizer.endpoint import EndpointOptions, EndpointRule
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.recognizer import Recognizer
 from moe_asr.recognizer.transcribe import transcribe
@@ -274,12 +276,15 @@ from moe_asr.recognizer.transcribe_streaming import transcribe_streaming
 
 torch.set_num_threads(1)
 model, graph, short, long = sys.argv[1:]
-options = RecognizerOptions(64, 1, max_streams=1, method="one_best", partial_results=False)
+rules = EndpointOptions(rule5=EndpointRule(False, 0.0, min_length_seconds=4.0))
+options = RecognizerOptions(
+    64, 1, max_streams=1, method="one_best", partial_results=False, endpoint=rules
+)
 recognizer = Recognizer(load_model_dir(model), DecodingGraph.load(graph), options)
 peaks = []
 for file in (short, long):
-    for run, more in ((transcribe, {"max_batch_seconds": 4.0}), (transcribe_streaming, {})):
-        (found,) = run(recognizer, [file], **more)
+    transcribe(recognizer, [file], 1.0, SilenceOptions(4.0))
+    (found,) = transcribe_streaming(recognizer, [file])
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 print(found.duration_seconds, peaks[1] - peaks[0])
 """
@@ -288,14 +293,14 @@ print(found.duration_seconds, peaks[1] - peaks[0])
 def test_memory_does_not_grow_with_a_file(loaded, graph, tmp_path):
     save_model_dir(tmp_path / "model", loaded.model, loaded.tokenizer, loaded.fbank_options)
     graph.save(tmp_path / "graph.safetensors")
-    minute = babble(60.0, sample_rate=8000)
-    short = save(tmp_path / "short.wav", minute, 8000, "ULAW")
-    long = save(tmp_path / "long.wav", np.tile(minute, 4), 8000, "ULAW")
+    samples = babble(40.0, sample_rate=8000)
+    short = save(tmp_path / "short.wav", samples, 8000, "ULAW")
+    long = save(tmp_path / "long.wav", np.tile(samples, 4), 8000, "ULAW")
     command = [sys.executable, "-c", MEMORY, tmp_path / "model", tmp_path / "graph.safetensors"]
     done = subprocess.run([*command, short, long], capture_output=True, text=True, check=True)
     seconds, kilobytes = map(float, done.stdout.split())
-    assert seconds == pytest.approx(240.0, abs=0.01)
-    assert kilobytes < 8_000  # the waveform alone is 15 MB
+    assert seconds == pytest.approx(160.0, abs=0.01)
+    assert kilobytes < 4_000  # the waveform alone grows by 7.7 MB, its features by 3.8 MB
 
 
 def test_a_file_may_be_given_twice(recognizer, files):
