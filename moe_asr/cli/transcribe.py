@@ -64,7 +64,14 @@ def run(args: argparse.Namespace) -> int:
     transcribe = make_transcriber(args)
     failed = False
     with tqdm(total=round(total_seconds(files, args.channel)), unit=" s of audio") as bar:
-        for outcome in transcribe(files, bar.update):
+        seconds = 0.0
+
+        def advance(more: float) -> None:
+            nonlocal seconds
+            seconds += more
+            bar.update(round(seconds) - bar.n)
+
+        for outcome in transcribe(files, advance):
             if isinstance(outcome, Failure):
                 failed = True
                 bar.write(f"moe-asr transcribe: error: {outcome.error}", file=sys.stderr)

@@ -300,11 +300,10 @@ class _BatchDecoder:
         if not rows:
             return []
         since = time.perf_counter()
-        lattices = recognizer.engine.search(
+        lattices = recognizer.search.search(
             log_probs[rows],
-            lengths[rows],
+            lengths[rows].tolist(),
             [batch[row].file.stream_id for row in rows],
-            recognizer.method.options.partial,
             [self._context] * len(rows),
         )
         self._spent("search", since)

@@ -61,7 +61,7 @@ def same(found: Transcript, expected: Transcript) -> None:
 def test_a_file_gets_what_its_method_finds_in_it(recognizer, loaded, graph, files, mode):
     resources = DecodingResources(loaded.tokenizer, graph, model=loaded.model)
     method = make_method(recognizer.options.method, resources, {"partial": True, **METHOD})
-    together = transcribe(recognizer, files, max_batch_seconds=7.0, mode=mode)
+    together = recognizer.transcribe(files, max_batch_seconds=7.0, mode=mode)
     chunk, left = (4, 2) if mode != "full" else (-1, -1)
     for file, seconds, found in zip(files, SECONDS, together, strict=True):
         features = make_fbank(loaded.fbank_options)(read_audio(file, 16000)[0])
