@@ -3,23 +3,16 @@
 A waveform is float32, mono, of shape (num_samples,), with full scale at -1 and 1.
 """
 
-import io
-import struct
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
-
 import numpy as np
 import soundfile
 import soxr
 
+from moe_asr.audio.reader import AudioReader
 from moe_asr.errors import AudioError
 from moe_asr.files import PathLike, atomic_path
 
 _RESAMPLE_QUALITY = "HQ"
-# Programs that write to a pipe cannot know the size in advance and put one of these placeholders:
-# 0xFFFFFFFF (ffmpeg), 0x80000000 and 0x7FFFFFFF (arecord), 0x7FFFF000 and a little more (sox).
-_PLACEHOLDER_SIZE = 0x7FFFF000
+_PIECE = 1 << 20  # samples that are read at a time
 
 
 def read_audio(
@@ -40,36 +33,11 @@ def read_audio(
             empty, holds NaN or infinity, or has several channels and none was chosen. An Ogg
             stream promises no length, so a truncated one may pass for a short one.
     """
-    file: str | BinaryIO = str(path)
-    layout = _find_wav_data(path)
-    if layout is not None and layout.is_placeholder:
-        file = _with_real_size(path, layout)
-    elif layout is not None and layout.promised > layout.available:
-        raise AudioError(
-            f"{path}: truncated: the header promises {layout.promised} bytes of samples, "
-            f"the file has {layout.available}"
-        )
-    try:
-        with soundfile.SoundFile(file) as sound:
-            promised, channels, rate = sound.frames, sound.channels, sound.samplerate
-            samples_TC = sound.read(dtype="float32", always_2d=True)
-    except (RuntimeError, OSError, TypeError) as error:  # TypeError: raw audio by its file name
-        reason = "no such file" if not Path(path).exists() else f"not readable as audio: {error}"
-        raise AudioError(f"{path}: {reason}") from error
-    if len(samples_TC) < promised:
-        raise AudioError(
-            f"{path}: truncated: the header promises {promised} samples, found {len(samples_TC)}"
-        )
-    if len(samples_TC) == 0:
-        raise AudioError(f"{path}: empty: found 0 samples; expected audio")
-    if channel is None and channels != 1:
-        raise AudioError(f"{path}: found {channels} channels; expected mono, or choose a channel")
-    if channel is not None and not 0 <= channel < channels:
-        raise AudioError(f"{path}: channel {channel} was asked for; found {channels} channel(s)")
-    samples = np.ascontiguousarray(samples_TC[:, channel or 0])
-    if not np.isfinite(samples).all():
-        first = int(np.argmin(np.isfinite(samples)))
-        raise AudioError(f"{path}: sample {first} is {samples[first]}; expected finite samples")
+    with AudioReader(path, channel) as reader:
+        rate, pieces = reader.sample_rate, []
+        while len(piece := reader.read(_PIECE)):
+            pieces.append(piece)
+    samples = np.concatenate(pieces)
     if sample_rate is None or sample_rate == rate:
         return samples, rate
     return resample(samples, rate, sample_rate), sample_rate
@@ -179,59 +147,3 @@ def _check_rates(*rates: int) -> None:
     for rate in rates:
         if not 0 < rate < float("inf"):
             raise AudioError(f"a sample rate of {rate} Hz; expected more than 0")
-
-
-@dataclass(frozen=True)
-class _WavData:
-    """Where the samples of a WAV file lie: byte offset, promised and available size in bytes."""
-
-    offset: int
-    promised: int
-    available: int
-    is_placeholder: bool
-    byte_order: str
-
-
-def _find_wav_data(path: PathLike) -> _WavData | None:
-    """Finds the data chunk of a RIFF, RIFX or RF64 file; None for another format or no such chunk.
-
-    libsndfile reads a truncated WAV without complaint, as far as it goes; hence this.
-    """
-    try:
-        with open(path, "rb") as file:
-            total = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            header = file.read(12)
-            if header[:4] not in (b"RIFF", b"RIFX", b"RF64") or header[8:] != b"WAVE":
-                return None
-            order = ">" if header[:4] == b"RIFX" else "<"
-            (riff_size,) = struct.unpack(f"{order}I", header[4:8])
-            size_64 = None
-            while len(chunk := file.read(8)) == 8:
-                (size,) = struct.unpack(f"{order}I", chunk[4:])
-                start = file.tell()
-                if chunk[:4] == b"data":
-                    if size == 0xFFFFFFFF and size_64 is not None:
-                        size = size_64
-                        unknown = False
-                    elif size == 0:  # an empty file says so in both sizes, a stream in neither
-                        unknown = riff_size in (0, 0xFFFFFFFF)
-                    else:
-                        unknown = size >= _PLACEHOLDER_SIZE
-                    available = total - start
-                    is_placeholder = unknown and size != available and available > 0
-                    return _WavData(start, size, available, is_placeholder, order)
-                if chunk[:4] == b"ds64" and size >= 16:
-                    (size_64,) = struct.unpack(f"{order}8xQ", file.read(16).ljust(16, b"\0"))
-                file.seek(start + size + size % 2)
-    except OSError:
-        pass  # soundfile meets the same error, and its message is the one to show
-    return None
-
-
-def _with_real_size(path: PathLike, layout: _WavData) -> BinaryIO:
-    """The file in memory, placeholder replaced: libsndfile takes a size of 0 at its word."""
-    content = bytearray(Path(path).read_bytes())
-    size = min(layout.available, 0xFFFFFFFE)
-    content[layout.offset - 4 : layout.offset] = struct.pack(f"{layout.byte_order}I", size)
-    return io.BytesIO(bytes(content))

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "release": ("moe_asr.cli.release", "a folder of model, graph and options to recognise with"),
     "build-hlg": ("moe_asr.cli.build_hlg", "build an HLG from a lexicon and a word loop"),
     "decode": ("moe_asr.cli.decode", "decode a manifest with a model, print its WER"),
+    "transcribe": ("moe_asr.cli.transcribe", "transcribe audio files: text, JSON, ctm, subtitles"),
     "tune": ("moe_asr.cli.tune", "find the scales of a method on a dev set"),
     "score": ("moe_asr.cli.score", "score hypotheses: WER, CER, intervals, alignments"),
     "align": ("moe_asr.cli.align", "align known texts with audio: ctm, TextGrids, pictures"),

@@ -1,6 +1,7 @@
 """What the commands share that stream audio through a recogniser."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,18 @@ if TYPE_CHECKING:
     from moe_asr.model.directory import LoadedModel
     from moe_asr.recognizer.options import RecognizerOptions
 
+MODEL_VARIABLE = "MOE_ASR_MODEL"
+
 
 def add_recognizer_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the model, the graph, and how they are used; not the chunk size."""
     from moe_asr.decode.registry import available_methods
 
+    model = os.environ.get(MODEL_VARIABLE)
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="model directory or release folder"
-    )
+        "--model", type=Path, metavar="DIR", default=model and Path(model), required=not model,
+        help=f"model directory or release folder (default: ${MODEL_VARIABLE}, if it is set)",
+    )  # fmt: skip
     parser.add_argument(
         "--graph", type=Path, metavar="FILE", help="decoding graph (default: the release folder's)"
     )

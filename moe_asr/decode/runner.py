@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Protocol, TypeVar, Union
 
 import torch
 from torch import Tensor
@@ -207,9 +207,19 @@ def encode_cuts(
         )  # fmt: skip
 
 
-def make_batches(cuts: Sequence["Cut"], max_batch_seconds: float) -> Iterator[list["Cut"]]:
+class HasDuration(Protocol):
+    """A cut, or something else with a duration in seconds."""
+
+    @property
+    def duration(self) -> float: ...
+
+
+D = TypeVar("D", bound=HasDuration)
+
+
+def make_batches(cuts: Sequence[D], max_batch_seconds: float) -> Iterator[list[D]]:
     """Cuts of similar duration together, longest first."""
-    batch: list[Cut] = []
+    batch: list[D] = []
     for cut in sorted(cuts, key=lambda cut: -cut.duration):
         if batch and batch[0].duration * (len(batch) + 1) > max_batch_seconds:
             yield batch

@@ -84,10 +84,18 @@ def read_ctm(path: PathLike) -> dict[str, list[CtmWord]]:
 
 
 def write_ctm(path: PathLike, words: Iterable[CtmWord], decimals: int = 3) -> None:
-    """Writes words in the order given, atomically.
+    """Writes `ctm_lines` of ``words``, atomically."""
+    write_text(path, "".join(f"{line}\n" for line in ctm_lines(words, str(path), decimals)))
+
+
+def ctm_lines(words: Iterable[CtmWord], source: str, decimals: int = 3) -> list[str]:
+    """Words in the order given, a line each.
 
     Times are rounded to ``decimals``, starts and ends rather than durations: words that met before meet
     afterwards. Confidences have four digits.
+
+    Args:
+        source: where they come from or go to, for messages.
 
     Raises:
         DataError: if a word starts before the one above it, or a file and channel come again after others.
@@ -98,7 +106,7 @@ def write_ctm(path: PathLike, words: Iterable[CtmWord], decimals: int = 3) -> No
         try:
             order.check(word)
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{source}: {error}") from error
         start = round(word.start_seconds, decimals)
         duration = round(word.end_seconds, decimals) - start
         line = (
@@ -106,7 +114,7 @@ def write_ctm(path: PathLike, words: Iterable[CtmWord], decimals: int = 3) -> No
             f"{word.word}"
         )
         lines.append(line if word.confidence is None else f"{line} {word.confidence:.4f}")
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    return lines
 
 
 def files_of_several_channels(words: Mapping[str, Iterable[CtmWord]]) -> set[str]:

@@ -6,7 +6,7 @@ Legend: N streams of a call, C chunk size, D model dimension, V tokens.
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -30,9 +30,12 @@ from moe_asr.recognizer.segmenter import CUTS, INPUT_FINISHED, Ended, Segmenter
 from moe_asr.recognizer.stream import Stream
 
 if TYPE_CHECKING:
+    from moe_asr.audio.silence import SilenceOptions
     from moe_asr.fsa.native.partial import PartialResult
     from moe_asr.lm.model import NgramModel
     from moe_asr.model.directory import LoadedModel
+    from moe_asr.recognizer.results import Transcript
+    from moe_asr.recognizer.transcribe import Failure, OnError
 
 STAGES = ("features", "encoder", "search", "second_pass")
 Chunk = tuple[
@@ -242,6 +245,24 @@ class Recognizer:
     def close(self) -> None:
         """Ends the threads of the search; they come back when it is used again."""
         self.engine.close()
+
+    def transcribe(
+        self,
+        files: Sequence[PathLike],
+        max_batch_seconds: float = 60.0,
+        cut: "SilenceOptions | None" = None,
+        mode: str = "full",
+        channel: int | None = None,
+        phrases: Sequence[Phrase] | None = None,
+        progress: Callable[[float], object] | None = None,
+        on_error: "OnError" = "raise",
+    ) -> "list[Transcript | Failure]":
+        """Transcribes whole files, in full context: see `moe_asr.recognizer.transcribe.transcribe`."""
+        from moe_asr.recognizer.transcribe import transcribe
+
+        return transcribe(
+            self, files, max_batch_seconds, cut, mode, channel, phrases, progress, on_error
+        )
 
     def _step(self, streams: list[Stream]) -> dict[int, list[Result]]:
         last = self._read_chunks(streams)
