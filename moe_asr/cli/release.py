@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk-sizes", type=int, nargs="+", default=[defaults.chunk_size], metavar="FRAMES",
         help="that it is made for, the default of recognisers first",
     )  # fmt: skip
-    parser.add_argument("--left-chunks", type=int, default=defaults.left_chunks)
+    parser.add_argument(
+        "--left-chunks", type=int, help="of left context; default: as many as make 128 frames"
+    )
     parser.add_argument(
         "--results", type=Path, action="append", default=[], metavar="DIR",
         help="repeatable: what `moe-asr decode` wrote with this model and graph",

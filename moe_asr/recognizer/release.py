@@ -188,6 +188,24 @@ def check_method_options(options: RecognizerOptions, source: str) -> None:
     from_dict(method.options_type, options.method_options, f"{source}: method_options")
 
 
+def options_record(options: RecognizerOptions) -> dict[str, Any]:
+    """The plain values of ``recognizer.yaml``: chunk size and method, and what else is not the default."""
+    named = {"chunk_size": options.chunk_size, "method": options.method}
+    return {**named, **_changes(to_dict(options), to_dict(RecognizerOptions()))}
+
+
+def _changes(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs. Values of rules of endpoints stand together, as a rule has no default of its own."""
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        default = defaults.get(key)
+        if value == default:
+            continue
+        nested = isinstance(value, Mapping) and isinstance(default, Mapping)
+        changes[key] = _changes(value, default) if nested and not key.startswith("rule") else value
+    return changes
+
+
 def info_record(info: ReleaseInfo) -> dict[str, Any]:
     """The plain values of ``RELEASE.json``, what it is first."""
     values = to_dict(info)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_asr import __version__
-from moe_asr.config import from_dict, to_dict
+from moe_asr.config import from_dict
 from moe_asr.errors import ConfigError, GraphError
 from moe_asr.files import PathLike, atomic_directory, read_json, write_json, write_text, write_yaml
 from moe_asr.fsa.graph import DecodingGraph
@@ -26,6 +26,7 @@ from moe_asr.recognizer.release import (
     check_method_options,
     info_record,
     is_release,
+    options_record,
 )
 from moe_asr.recognizer.release_readme import release_readme
 
@@ -84,7 +85,7 @@ def write_release(
         }
         for name, path in graphs.items():
             made_of[name] = _add_graph(folder / name, Path(path), loaded.tokenizer.tokens)
-        write_yaml(folder / OPTIONS, to_dict(options))
+        write_yaml(folder / OPTIONS, options_record(options))
         for name, path in (sources or {}).items():
             made_of[name] = {"file": Path(path).name, "sha256": hash_path(path)}
         hashes = [hash_path(folder / WEIGHTS), made_of["model"]["sha256"]]

@@ -19,9 +19,11 @@ from moe_asr.errors import CheckpointError, ConfigError, GraphError, MoeAsrError
 from moe_asr.fsa.build import build_graphs
 from moe_asr.fsa.grammar import word_loop
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.time_correction import TimeCorrection
 from moe_asr.model.config import preset
 from moe_asr.model.directory import load_model_dir, save_model_dir
 from moe_asr.model.u2 import U2MoeModel
+from moe_asr.recognizer.endpoint import EndpointOptions, EndpointRule
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.release import (
     ReleaseAbout,
@@ -110,6 +112,25 @@ def test_what_is_read_is_what_was_given(made: Made, tmp_path: Path) -> None:
         and "chunks of 8, 4" in " ".join(readme.split())
     )
     assert "None was used." in readme
+
+
+def test_options_are_written_where_they_differ(made: Made, tmp_path: Path) -> None:
+    """Nested ones too; what is left out is what the default says."""
+    rule = EndpointRule(True, 0.9, float("inf"))
+    options = RecognizerOptions(
+        left_chunks=0,
+        endpoint=EndpointOptions(rule1=rule, enabled=False),
+        correction=TimeCorrection(end_offset_seconds=0.1),
+    )
+    write_release(tmp_path / "release", made.model, made.graphs, ABOUT, options)
+    assert read_release(tmp_path / "release")[2] == options
+    assert yaml.safe_load((tmp_path / "release" / "recognizer.yaml").read_text()) == {
+        "chunk_size": 16,
+        "method": "lattice_attention_rescoring",
+        "left_chunks": 0,
+        "endpoint": {"rule1": to_dict(rule), "enabled": False},
+        "correction": {"end_offset_seconds": 0.1},
+    }
 
 
 def test_weights_are_stored_as_asked_for_or_kept_to_the_bit(made: Made, tmp_path: Path) -> None:
@@ -315,7 +336,7 @@ def test_the_shipped_release_recognises_speech() -> None:
     features = [torch.from_numpy(fbank(say_text(text, voice))) for text, voice in spoken]
     lengths = torch.tensor([len(one) for one in features])
     padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
-    for context in ((), (options.chunk_size, options.left_chunks)):
+    for context in ((), (options.chunk_size, options.num_left_chunks)):
         with torch.no_grad():
             memory, frames = loaded.model.encode(padded, lengths, *context)
             log_probs = loaded.model.ctc_log_probs(memory)
