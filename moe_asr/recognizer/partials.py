@@ -54,9 +54,7 @@ class SegmentPartials:
         )
 
     def _update(self, status: PartialResult) -> None:
-        path = TokenPath(
-            status.words, status.tokens, status.token_frames, status.token_ends, is_partial=True
-        )
+        path = TokenPath.of_status(status)
         kept = self._num_kept(path)
         before = max(kept - 1, 0)  # is timed with what follows, for the sake of that
         token = self._spans[before - 1][1] if before else 0

@@ -17,6 +17,7 @@ from moe_asr.recognizer.finish import EndedSegment
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.partials import SegmentPartials
 from moe_asr.recognizer.segment_search import SegmentSearch
+from moe_asr.recognizer.word_timer import TokenPath, WordTimer
 
 if TYPE_CHECKING:
     from moe_asr.fsa.context import ContextGraph
@@ -88,7 +89,7 @@ class Segmenter:
 
     Args:
         model, search, options: of the recogniser.
-        frame_shift_seconds: of encoder frames.
+        timer: knows where words lie: none is cut.
     """
 
     def __init__(
@@ -96,11 +97,11 @@ class Segmenter:
         model: "U2MoeModel",
         search: SegmentSearch,
         options: RecognizerOptions,
-        frame_shift_seconds: float,
+        timer: WordTimer,
     ) -> None:
         self._model, self._search, self._options = model, search, options
         self._engine = search.engine
-        self._frame_shift_seconds = frame_shift_seconds
+        self._timer = timer
         self._max_bytes = options.max_segment_megabytes * (1 << 20)
         self._subsampling = model.config.subsampling
         self._window = model.chunk_feature_frames(1)[0]  # feature frames of one encoder frame
@@ -125,7 +126,7 @@ class Segmenter:
             segment.num_blanks if status.is_dead else silent,
             status.final_relative_cost,
             segment.num_frames,
-            self._frame_shift_seconds,
+            self._timer.frame_shift_seconds,
             self._options.endpoint,
         )
 
@@ -152,7 +153,8 @@ class Segmenter:
 
         Args: as of `end`.
         """
-        frame = cut_frame(status.token_frames, status.token_ends, segment.num_frames)
+        words = self._timer.word_frames(TokenPath.of_status(status), segment.num_frames)
+        frame = cut_frame(*words, segment.num_frames)
         assert 0 < frame <= segment.num_frames, (frame, segment.num_frames)
         if frame == segment.num_frames:
             return self.end(segment, stream_id, reason, lookahead)

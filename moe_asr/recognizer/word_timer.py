@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from moe_asr.evaluate.word_ctm import word_cutter
 from moe_asr.fsa.graph import DecodingGraph
+from moe_asr.fsa.native.partial import PartialResult
 from moe_asr.fsa.time_correction import TimeCorrection, TimedWord
 from moe_asr.fsa.word_times import Span, WordCutter
 from moe_asr.text.tokenizer import Tokenizer
@@ -27,6 +28,12 @@ class TokenPath:
     token_frames: Ids
     token_ends: Ids
     is_partial: bool = False
+
+    @classmethod
+    def of_status(cls, status: PartialResult) -> "TokenPath":
+        """The best path of a stream that goes on."""
+        tokens = status.tokens, status.token_frames, status.token_ends
+        return cls(status.words, *tokens, is_partial=True)
 
 
 class WordTimer:

@@ -94,7 +94,13 @@ def test_line_in_place_on_a_real_terminal(terminal: tuple[TextIO, int]) -> None:
     assert isinstance(display, TerminalLine)
 
     def screen() -> str:
-        return os.read(master, 65536).decode()
+        """All that was written since the last call; a terminal passes it on in pieces."""
+        out.write("\x05")
+        out.flush()
+        data = b""
+        while not data.endswith(b"\x05"):
+            data += os.read(master, 65536)
+        return data[:-1].decode()
 
     display.show(result("turn on"))
     display.show(result("turn on the", 2))

@@ -74,6 +74,21 @@ def test_lines_are_the_results(
     assert records == [result_record(one) for one in expected]
 
 
+def test_audio_that_goes_wrong_is_told_after_the_results_before_it(
+    arguments: list[str],
+    expected: list[Result],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    floats = np.concatenate([SAMPLES.astype("<f4") / 32768, np.full(800, np.nan, "<f4")])
+    status = run_on(floats.tobytes(), [*arguments, "--format", "f32le"], monkeypatch, tmp_path)
+    printed = capsys.readouterr()
+    assert status == 2
+    assert printed.out.splitlines() == [one.text for one in expected if one.is_final and one.text]
+    assert "moe-asr live: error: stream live: sample" in printed.err
+
+
 def test_ctrl_c_ends_it_with_the_last_result(arguments: list[str], expected: list[Result]) -> None:
     """A process whose input goes on for ever."""
     command = [sys.executable, "-m", "moe_asr.cli", *arguments, "--json"]
