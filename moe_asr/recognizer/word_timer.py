@@ -1,13 +1,16 @@
 """The words of a path through the graph, in seconds."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from moe_asr.evaluate.word_ctm import word_cutter
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.fsa.native.partial import PartialResult
 from moe_asr.fsa.time_correction import TimeCorrection, TimedWord
 from moe_asr.fsa.word_times import Span, WordCutter
 from moe_asr.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from moe_asr.fsa.native.partial import PartialResult
 
 Ids = tuple[int, ...]
 
@@ -30,7 +33,7 @@ class TokenPath:
     is_partial: bool = False
 
     @classmethod
-    def of_status(cls, status: PartialResult) -> "TokenPath":
+    def of_status(cls, status: "PartialResult") -> "TokenPath":
         """The best path of a stream that goes on."""
         tokens = status.tokens, status.token_frames, status.token_ends
         return cls(status.words, *tokens, is_partial=True)
