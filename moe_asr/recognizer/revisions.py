@@ -32,7 +32,7 @@ class Revisions:
         changed_at_end: by the final result, where that does not tell what the first pass found.
         final: words of final texts.
         stable: words that were stable when the segment ended.
-        stable_changed_by_first_pass: of stable words; 0 by their definition.
+        stable_changed_by_first_pass: of stable words; 0 by their definition, without re-encoding.
         stable_changed_by_second_pass: of ``stable``, not in the final text.
     """
 
