@@ -27,11 +27,12 @@ class Revisions:
         unstable_segments: of these, with a word that was changed.
         shown: words that were shown.
         changed_by_first_pass: until the segment ended, or by the end of its search.
+            With full-context re-encoding, that is the search of the new encoding.
         changed_by_second_pass: that the first pass's own final text still had.
         changed_at_end: by the final result, where that does not tell what the first pass found.
         final: words of final texts.
         stable: words that were stable when the segment ended.
-        stable_changed_by_first_pass: of stable words; 0 by their definition.
+        stable_changed_by_first_pass: of stable words; 0 by their definition, without re-encoding.
         stable_changed_by_second_pass: of ``stable``, not in the final text.
     """
 

@@ -1,7 +1,10 @@
-"""A recogniser that says what it is told to say, for what is built around the real one."""
+"""A recogniser and a sound system that say what they are told to say, for what is built around real ones."""
 
-from collections.abc import Sequence
+import threading
+import types
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -82,9 +85,10 @@ class FakeRecognizer:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     now: float = 0.0
     streams: list[FakeStream] = field(default_factory=list)
+    phrases: object = None
 
     def create_stream(self, stream_id: str | None = None, phrases: object = None) -> FakeStream:
-        stream = FakeStream(stream_id or "fake")
+        stream, self.phrases = FakeStream(stream_id or "fake"), phrases
         self.streams.append(stream)
         accept = stream.accept_waveform
 
@@ -112,3 +116,64 @@ class FakeRecognizer:
     def _spend(self, name: str) -> None:
         self.now += self.takes[name]
         self.seconds[name] += self.takes[name]
+
+
+class FakeSound(types.ModuleType):
+    """As much of sounddevice as is used, with two inputs; a thread gives blocks (and overflows), ``then``."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(
+        self,
+        blocks: Sequence[tuple[np.ndarray, bool]] = (),
+        fails: bool = False,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__("sounddevice")
+        self.blocks, self.fails, self.then = blocks, fails, then
+        self.opened: dict[str, Any] = {}
+        self.is_closed = False
+        self.given = threading.Event()
+        self.default = types.SimpleNamespace(device=(2, 0))
+        common = {"default_samplerate": 44100.0}
+        self.devices = [
+            {"index": 0, "name": "speaker", "max_input_channels": 0, **common},
+            {"index": 1, "name": "line", "max_input_channels": 1, **common},
+            {"index": 2, "name": "desk", "max_input_channels": 2, **common},
+        ]
+
+    def query_devices(self, device: Any = None, kind: str | None = None) -> Any:
+        if device is None and kind is None:
+            return tuple(self.devices)
+        found = [d for d in self.devices if device in (None, d["index"], d["name"])]
+        if not found:
+            raise ValueError(f"No input device matching {device!r}")
+        return found[0]
+
+    def check_input_settings(self, device: Any, channels: int, dtype: str, samplerate: int) -> None:
+        if device == "line" and samplerate != 44100:
+            raise self.PortAudioError("Invalid sample rate")
+
+    def InputStream(self, **settings: Any) -> Any:
+        if self.fails:
+            raise self.PortAudioError("Device unavailable")
+        self.opened = settings
+        thread = threading.Thread(target=self._give, daemon=True)
+
+        def close() -> None:
+            thread.join()
+            self.is_closed = True
+            settings["finished_callback"]()
+
+        return types.SimpleNamespace(start=thread.start, close=close)
+
+    def _give(self) -> None:
+        buffer = np.zeros((4096, 1), np.float32)  # used again for every block, as PortAudio's is
+        for block, overflow in self.blocks:
+            buffer[: len(block), 0] = block
+            status = types.SimpleNamespace(input_overflow=overflow)
+            self.opened["callback"](buffer[: len(block)], len(block), None, status)
+        buffer[:] = np.nan
+        self.given.set()
+        self.then()

@@ -4,8 +4,6 @@ import io
 import os
 import signal
 import sys
-import threading
-import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_asr.errors import AudioError, ConfigError, DataError, MissingDependencyError
+from moe_asr.fsa.context_phrases import Phrase
 from moe_asr.recognizer import live_audio
 from moe_asr.recognizer.display import Display, FinalLines
 from moe_asr.recognizer.live import recognize_live
@@ -22,7 +21,7 @@ from moe_asr.recognizer.live_audio import BlockQueue, PcmInput
 from moe_asr.recognizer.microphone import Microphone, list_microphones
 from moe_asr.recognizer.results import Result
 from moe_asr.train.interrupt import stop_on_signals
-from tests.recognizer.fakes import FakeRecognizer, FakeStream, result
+from tests.recognizer.fakes import FakeRecognizer, FakeSound, FakeStream, result
 
 RATE = 1000
 SCRIPT = [
@@ -85,9 +84,10 @@ def test_samples_of_a_pipe_arrive_whole(
 
 def test_results_come_as_the_audio_does_and_the_rest_at_its_end() -> None:
     fake = FakeRecognizer(SCRIPT, 100)
-    display = run_live(PcmInput(cut_up(bytes(2 * 150), []), RATE), fake)
+    audio, phrases = PcmInput(cut_up(bytes(2 * 150), []), RATE), [Phrase("one")]
+    display = run_live(audio, fake, phrases=phrases)
     assert display.results == [one for (one,) in SCRIPT]
-    assert fake.streams[0].has_ended
+    assert fake.streams[0].has_ended and fake.phrases is phrases
 
 
 def test_pipe_is_made_to_wait_and_loses_nothing() -> None:
@@ -174,61 +174,6 @@ def test_wrong_formats_and_rates() -> None:
         PcmInput(lambda most: b"", RATE, "mp3")
     with pytest.raises(ConfigError, match="sample rate must be at least 1 Hz, found 0"):
         PcmInput(lambda most: b"", 0)
-
-
-class FakeSound(types.ModuleType):
-    """As much of sounddevice as is used, with two inputs; a thread gives the blocks that it is told to."""
-
-    class PortAudioError(Exception):
-        pass
-
-    def __init__(self, blocks: Sequence[tuple[np.ndarray, bool]] = (), fails: bool = False) -> None:
-        super().__init__("sounddevice")
-        self.blocks, self.fails = blocks, fails
-        self.opened: dict[str, Any] = {}
-        self.is_closed = False
-        self.given = threading.Event()
-        self.default = types.SimpleNamespace(device=(2, 0))
-        common = {"default_samplerate": 44100.0}
-        self.devices = [
-            {"index": 0, "name": "speaker", "max_input_channels": 0, **common},
-            {"index": 1, "name": "line", "max_input_channels": 1, **common},
-            {"index": 2, "name": "desk", "max_input_channels": 2, **common},
-        ]
-
-    def query_devices(self, device: Any = None, kind: str | None = None) -> Any:
-        if device is None and kind is None:
-            return tuple(self.devices)
-        found = [d for d in self.devices if device in (None, d["index"], d["name"])]
-        if not found:
-            raise ValueError(f"No input device matching {device!r}")
-        return found[0]
-
-    def check_input_settings(self, device: Any, channels: int, dtype: str, samplerate: int) -> None:
-        if device == "line" and samplerate != 44100:
-            raise self.PortAudioError("Invalid sample rate")
-
-    def InputStream(self, **settings: Any) -> Any:
-        if self.fails:
-            raise self.PortAudioError("Device unavailable")
-        self.opened = settings
-        thread = threading.Thread(target=self._give, daemon=True)
-
-        def close() -> None:
-            thread.join()
-            self.is_closed = True
-            settings["finished_callback"]()
-
-        return types.SimpleNamespace(start=thread.start, close=close)
-
-    def _give(self) -> None:
-        buffer = np.zeros((4096, 1), np.float32)  # used again for every block, as PortAudio's is
-        for block, overflow in self.blocks:
-            buffer[: len(block), 0] = block
-            status = types.SimpleNamespace(input_overflow=overflow)
-            self.opened["callback"](buffer[: len(block)], len(block), None, status)
-        buffer[:] = np.nan
-        self.given.set()
 
 
 @pytest.fixture

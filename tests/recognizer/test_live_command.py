@@ -17,6 +17,7 @@ from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.recognizer import Recognizer
 from moe_asr.recognizer.results import Result
 from tests.recognizer.conftest import babble
+from tests.recognizer.fakes import FakeSound
 
 SAMPLES = np.round(32767 * babble(3.0)).astype("<i2")
 
@@ -109,6 +110,28 @@ def test_ctrl_c_ends_it_with_the_last_result(arguments: list[str], expected: lis
         program.stdin.close()
         program.stdout.close()
     assert rest[-1]["final"] and rest[-1]["endpoint"] == "input_finished"
+
+
+def test_microphone_until_ctrl_c(
+    arguments: list[str],
+    expected: list[Result],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    audio = SAMPLES.astype(np.float32) / 32768
+    blocks = [(audio[i : i + 800], i == 1600) for i in range(0, len(audio), 800)]
+    sound = FakeSound(blocks, then=lambda: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setitem(sys.modules, "sounddevice", sound)
+    from_microphone = [word for word in arguments if word != "--stdin"]
+    assert main([*from_microphone, "--microphone", "2", "--json"]) == 0
+    printed = capsys.readouterr()
+    records = [json.loads(line) for line in printed.out.splitlines()]
+    assert records == [result_record(one) for one in expected]
+    assert "microphone '2': overrun, the sound system lost audio 1 time(s)" in printed.err
+    assert sound.opened["device"] == 2 and sound.is_closed
+    with pytest.raises(SystemExit) as stop:
+        main(["live", "--list-microphones"])
+    assert stop.value.code == 0 and "desk" in capsys.readouterr().out
 
 
 def test_what_cannot_be_asked(
