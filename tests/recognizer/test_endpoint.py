@@ -82,6 +82,19 @@ def test_any_rules_and_frame_shifts(data: st.DataObject) -> None:
     assert found == expected_rule(blanks, cost, frames, shift, rules)
 
 
+@pytest.mark.parametrize("shift", ["0.01", "0.03", "0.04", "0.06", "0.1"])
+def test_a_whole_number_of_frames_is_as_long_as_it_says(shift: str) -> None:
+    """35 * 0.06 is less than 2.1 in floating point."""
+    never = EndpointRule(False, 1e9)
+    for frames in range(2, 400):
+        seconds = float(frames * Fraction(shift))
+        rule1 = EndpointRule(False, seconds, min_length_seconds=seconds)
+        options = EndpointOptions(rule1, never, never, never, never)
+        assert detect_endpoint(frames, 0.0, frames, float(shift), options) == "rule1"
+        assert detect_endpoint(frames - 1, 0.0, frames, float(shift), options) == ""
+        assert detect_endpoint(frames - 1, 0.0, frames - 1, float(shift), options) == ""
+
+
 def test_nothing_ends_what_has_not_begun_or_must_not_end() -> None:
     at_once = EndpointRule(False, 0.0)
     always = EndpointOptions(*[at_once] * 5)

@@ -98,6 +98,7 @@ def test_results_are_those_of_the_method(
         contexts = [context_of("0"), context_of("1"), None]
     segments = streamed(finisher.method.first_pass.engine, batch, contexts)
     results = finisher.finish(segments)
+    assert finisher._contexts == {}  # nothing of what has ended is kept
     # the same by the method alone, which searches by itself
     resources = DecodingResources(
         loaded.tokenizer, graph, model=loaded.model, lm=finisher.method.resources.lm, keep_paths=True,
@@ -245,6 +246,7 @@ def test_long_segments_are_taken_piece_by_piece(loaded, graph, batch, monkeypatc
 
     def counted(self, lattice, ids):
         pieces.append(len(ids))
+        assert tuple(ids) == nbest(lattice, 1)[0].words  # each piece has its own words
         return aligned(self, lattice, ids)
 
     monkeypatch.setattr(final_words.FinalWords, "_aligned", counted)

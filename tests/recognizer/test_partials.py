@@ -20,7 +20,7 @@ from moe_asr.text.tokenizer import CharTokenizer, Tokenizer
 
 SHIFT = 0.04
 FIRST_FRAME = 25  # a second
-WORDS = ["on", "one", "to", "no"]
+WORDS = ["on", "one", "to", "no", "know"]
 CORRECTIONS = [
     TimeCorrection(),
     TimeCorrection(
@@ -31,8 +31,8 @@ CORRECTIONS = [
 ]  # fmt: skip
 CHARACTERS = CharTokenizer.from_texts([" ".join(WORDS)])
 PHONES = PhoneTokenizer.from_lexicon(
-    Lexicon(Pronunciation(word, tuple(word.upper())) for word in WORDS)
-)
+    Lexicon(Pronunciation(word, tuple(word.strip("kw").upper())) for word in WORDS)
+)  # "no" and "know" sound alike
 
 
 def timer_of(
@@ -170,3 +170,12 @@ def test_frames_of_words_for_a_cut(kind: str) -> None:
     whole = TokenPath((1,), tokens[:3], frames[:3], ends[:3], is_partial=True)
     assert timer.word_frames(whole, 40) == ([0], [3])
     assert timer.word_frames(TokenPath((1, 2, 3), tokens, frames, ends, True), 40)[1] == [3, 12, 21]
+
+
+def test_another_word_of_the_same_sound() -> None:
+    partials = SegmentPartials(timer_of(PHONES, "LG"), "x", 0)
+    tokens = sum((PHONES.encode(word) for word in ["no", "to", "on", "one"]), [])
+    frames = list(range(len(tokens)))
+    for first in ("no", "know", "no"):
+        words = [first, "to", "on", "one"]
+        assert partials.result(status_of(words, tokens, frames, frames, 16)).text.split() == words
