@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from moe_asr.errors import ConfigError
 from moe_asr.files import (
+    atomic_directory,
     atomic_path,
     read_json,
     read_yaml,
@@ -89,3 +90,33 @@ def test_malformed_files_are_named_with_their_line(
 def test_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent.yaml: cannot be read"):
         read_yaml(tmp_path / "absent.yaml")
+
+
+def test_a_directory_takes_its_place_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep" / "folder"
+    for content in ("first", "second"):
+        with atomic_directory(path) as temporary:
+            (temporary / content).write_text(content)
+            assert temporary.parent == path.parent and not (path / content).exists()
+        assert [file.name for file in path.iterdir()] == [content]
+    assert path.stat().st_mode & 0o077 == (tmp_path / "deep").stat().st_mode & 0o077
+    with pytest.raises(RuntimeError), atomic_directory(path) as temporary:
+        (temporary / "third").write_text("half")
+        raise RuntimeError("disk full, say")
+    # interrupted between the two renames: the old one is put back
+    real, moved = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        moved.append(source)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(path) as temporary:
+        (temporary / "fourth").write_text("whole")
+    assert len(moved) == 3
+    assert [file.name for file in path.iterdir()] == ["second"]
+    assert os.listdir(tmp_path / "deep") == ["folder"]

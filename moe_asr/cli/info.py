@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_model_dir(args.model)
     print_parameters(loaded.model)
-    print(f"tokenizer: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size} tokens\n")
+    print(f"tokenizer: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size} tokens")
+    print(f"weights: stored as {loaded.storage}\n")
     print_section("model", to_dict(loaded.model.config))
     print_section("features", to_dict(loaded.fbank_options))
     return 0

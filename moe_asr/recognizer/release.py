@@ -201,8 +201,9 @@ def _changes(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
         default = defaults.get(key)
         if value == default:
             continue
-        nested = isinstance(value, Mapping) and isinstance(default, Mapping)
-        changes[key] = _changes(value, default) if nested and not key.startswith("rule") else value
+        if isinstance(value, Mapping) and isinstance(default, Mapping) and key[:4] != "rule":
+            value = _changes(value, default)
+        changes[key] = value
     return changes
 
 

@@ -14,7 +14,7 @@ from moe_asr.decode.runner import decode_cuts
 from moe_asr.errors import ConfigError, DataError
 from moe_asr.evaluate.draw_sweep import draw_sweep
 from moe_asr.evaluate.report import evaluate_run
-from moe_asr.evaluate.scales import Scales, read_scales, scales_record
+from moe_asr.evaluate.scales import Scales, options_by_mode, read_scales, scales_record
 from moe_asr.evaluate.tune import Sweep, tune
 from moe_asr.evaluate.wer import score, split_text
 from moe_asr.fsa.graph import DecodingGraph
@@ -262,3 +262,15 @@ def test_tune_then_decode_with_what_it_found(
     ):
         assert main(command) == 2
         assert message in capsys.readouterr().err
+
+
+def test_scales_of_one_mode_can_be_taken_in_all() -> None:
+    scales = {"one_best": Scales("one_best", {"full": {"lm_scale": 0.5}}, "", "file")}
+    given = {"one_best": {"search_beam": 9.0}, "mbr": {"n": 3}}
+    for_all = options_by_mode(["chunk4", "chunk8"], given, scales, "full")
+    expected = {"one_best": {"search_beam": 9.0, "lm_scale": 0.5}, "mbr": {"n": 3}}
+    assert for_all == {"chunk4": expected, "chunk8": expected}
+    with pytest.raises(
+        ConfigError, match="file: one_best was not tuned in mode chunk4, but in full"
+    ):
+        options_by_mode(["full", "chunk4"], given, scales)

@@ -46,7 +46,7 @@ def test_a_model_directory(tmp_path, capsys):
     assert main(["info", "--model", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert numbers(text)["total"] == model.num_parameters()
-    assert f"char, {tokenizer.vocab_size} tokens" in text
+    assert f"char, {tokenizer.vocab_size} tokens\nweights: stored as float32\n" in text
     assert "num_bins: 20\n" in text and "dim: 16\n" in text
 
 

@@ -1,6 +1,7 @@
 """Release folders: made, verified, read; and the one that the repository ships recognises speech."""
 
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -346,3 +347,24 @@ def test_the_shipped_release_recognises_speech() -> None:
             for method in methods:
                 found = [hypothesis.text for hypothesis in method.decode(batch)]
                 assert found == [text for text, _ in spoken], (method.name, context)
+
+
+def test_the_first_use_in_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said, transcribed, and recognised while it arrives, by the very text of the README."""
+    pytest.importorskip("espeakng_loader")
+    section = (SHIPPED.parents[2] / "README.md").read_text().split("\n## ")[2]
+    assert section.startswith("First use: recognise speech\n")
+    section = section.replace("/tmp/command.wav", str(tmp_path / "command.wav"))
+    section = section.replace("egs/voice_commands/release", str(SHIPPED))
+    commands = [line.strip() for line in section.splitlines() if line.startswith("    moe-asr ")]
+    assert [command.split()[1] for command in commands] == ["say", "transcribe"]
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "turn on the kitchen lights"
+    exec(section.split("```python\n")[1].split("```")[0], {})
+    *partial, final = capsys.readouterr().out.splitlines()
+    assert final == f"final:  {said[-1]}"
+    assert partial and all(line.startswith("so far: ") for line in partial)
+    shown = [line.removeprefix("so far: ") for line in partial]
+    assert "turn" in shown[-1] and all(said[-1].startswith(text) for text in shown)
