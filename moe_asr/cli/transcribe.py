@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phrases", type=Path, metavar="FILE", help="listen for these phrases")
     parser.add_argument("--format", choices=list(FORMATS), default="text", help="default: text")
     parser.add_argument(
+        "--alternatives", type=int, default=10, metavar="N",
+        help="entries of n-best lists in JSON; default 10",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, metavar="DIR", help="a document for each file (default: print them)"
     )
     parser.add_argument(

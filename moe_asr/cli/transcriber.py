@@ -48,7 +48,11 @@ def make_transcriber(args: argparse.Namespace) -> "Transcriber":
     is_full = options.full_context_final if args.streaming else args.chunk_size is None
     options = _with_scales(args, options, ["full"] if is_full else [mode, mode.partition("-")[0]])
     recognizer = Recognizer(loaded, graph, options, args.threads or 1)
-    common = {"channel": args.channel, "phrases": phrases}
+    common = {
+        "channel": args.channel,
+        "phrases": phrases,
+        "num_alternatives": args.alternatives if args.format == "json" else 0,
+    }
     if args.streaming:
         return lambda files, progress: stream_files(
             recognizer, files, max_streams, progress=progress, **common

@@ -256,13 +256,15 @@ class Recognizer:
         phrases: Sequence[Phrase] | None = None,
         progress: Callable[[float], object] | None = None,
         on_error: "OnError" = "raise",
+        num_alternatives: int | None = None,
     ) -> "list[Transcript | Failure]":
         """Transcribes whole files, in full context: see `moe_asr.recognizer.transcribe.transcribe`."""
         from moe_asr.recognizer.transcribe import transcribe
 
         return transcribe(
-            self, files, max_batch_seconds, cut, mode, channel, phrases, progress, on_error
-        )
+            self, files, max_batch_seconds, cut, mode, channel, phrases, progress, on_error,
+            num_alternatives,
+        )  # fmt: skip
 
     def _step(self, streams: list[Stream]) -> dict[int, list[Result]]:
         last = self._read_chunks(streams)

@@ -60,6 +60,7 @@ def transcribe(
     phrases: "Sequence[Phrase] | None" = None,
     progress: Progress | None = None,
     on_error: OnError = "raise",
+    num_alternatives: int | None = None,
 ) -> list[Transcript | Failure]:
     """All outcomes of `transcribe_files`, in the order of the files.
 
@@ -73,8 +74,9 @@ def transcribe(
     """
     check_on_error(on_error)
     found = transcribe_files(
-        recognizer, files, max_batch_seconds, cut, mode, channel, phrases, progress
-    )
+        recognizer, files, max_batch_seconds, cut, mode, channel, phrases, progress,
+        num_alternatives,
+    )  # fmt: skip
     return collect_outcomes(found, on_error)
 
 
@@ -87,6 +89,7 @@ def transcribe_files(
     channel: int | None = None,
     phrases: "Sequence[Phrase] | None" = None,
     progress: Progress | None = None,
+    num_alternatives: int | None = None,
 ) -> Generator[Transcript | Failure, None, None]:
     """Transcribes files, each outcome as soon as it is there, in the order of the files.
 
@@ -103,6 +106,8 @@ def transcribe_files(
         channel: of files with several, from 0.
         phrases: that all files are searched with, see docs/context.md.
         progress: is called with the seconds of audio that have been transcribed since the last call.
+        num_alternatives: entries of n-best lists that results keep; None: all. They are most of what there is
+            in memory of a long file's results.
 
     Yields:
         A transcript, or the failure of a file that cannot be read to its end.
@@ -114,7 +119,7 @@ def transcribe_files(
     if not max_batch_seconds > 0.0:
         raise ConfigError(f"max_batch_seconds must be positive, found {max_batch_seconds}")
     mode = DecodingMode.parse(mode) if isinstance(mode, str) else mode
-    decoder = _BatchDecoder(recognizer, mode, phrases)
+    decoder = _BatchDecoder(recognizer, mode, phrases, num_alternatives)
     return _transcribe(
         decoder, files, max_batch_seconds, cut or SilenceOptions(), channel, progress
     )
@@ -252,8 +257,10 @@ class _BatchDecoder:
         recognizer: "Recognizer",
         mode: DecodingMode,
         phrases: "Sequence[Phrase] | None",
+        num_alternatives: int | None,
     ) -> None:
         self._recognizer, self._mode = recognizer, mode
+        self._num_alternatives = num_alternatives
         self.sample_rate = recognizer.sample_rate
         self._fbank = make_batch_fbank(recognizer.fbank_options, str(recognizer.model.device))
         self._context: ContextGraph | None = (
@@ -277,7 +284,8 @@ class _BatchDecoder:
             results = self._recognizer._finisher.finish([ended for _, ended in found])
         self._spent("second_pass", since)
         for (segment, _), result in zip(found, results, strict=True):
-            segment.file.results[segment.number] = _moved(result, segment)
+            kept = with_alternatives(result, self._num_alternatives)
+            segment.file.results[segment.number] = _moved(kept, segment)
 
     @torch.no_grad()
     def _search(
@@ -331,6 +339,11 @@ class _BatchDecoder:
 
     def _spent(self, stage: str, since: float) -> None:
         self._recognizer._spent(stage, time.perf_counter() - since)
+
+
+def with_alternatives(result: Result, number: int | None) -> Result:
+    """The result with so many entries of its n-best list at most; None: all."""
+    return replace(result, alternatives=result.alternatives[:number])
 
 
 def _moved(result: Result, segment: _Segment) -> Result:

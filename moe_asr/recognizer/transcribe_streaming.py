@@ -1,7 +1,7 @@
 """Files in, transcripts out, as if they were live: in chunks, with endpoints, many files at a time."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from moe_asr.audio.blocks import AudioBlocks
@@ -15,6 +15,7 @@ from moe_asr.recognizer.transcribe import (
     StreamIds,
     check_on_error,
     collect_outcomes,
+    with_alternatives,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def transcribe_streaming(
     phrases: "Sequence[Phrase] | None" = None,
     progress: Progress | None = None,
     on_error: OnError = "raise",
+    num_alternatives: int | None = None,
 ) -> list[Transcript | Failure]:
     """All outcomes of `stream_files`, in the order of the files.
 
@@ -45,7 +47,9 @@ def transcribe_streaming(
         ConfigError, TextError: as `stream_files`.
     """
     check_on_error(on_error)
-    found = stream_files(recognizer, files, max_streams, channel, phrases, progress)
+    found = stream_files(
+        recognizer, files, max_streams, channel, phrases, progress, num_alternatives
+    )
     return collect_outcomes(found, on_error)
 
 
@@ -56,6 +60,7 @@ def stream_files(
     channel: int | None = None,
     phrases: "Sequence[Phrase] | None" = None,
     progress: Progress | None = None,
+    num_alternatives: int | None = None,
 ) -> Generator[Transcript | Failure, None, None]:
     """Transcribes files as streams, each outcome as soon as it is there, in the order of the files.
 
@@ -69,6 +74,7 @@ def stream_files(
         channel: of files with several, from 0.
         phrases: that all files are searched with, see docs/context.md.
         progress: is called with the seconds of audio that have been read since the last call.
+        num_alternatives: entries of n-best lists that results keep; None: all.
 
     Yields:
         A transcript, or the failure of a file that cannot be read to its end.
@@ -84,30 +90,32 @@ def stream_files(
         raise ConfigError(
             f"max_streams must be between 1 and what the recogniser has free, {free}; found {max_streams}"
         )
-    return _stream(recognizer, files, max_streams, channel, phrases, progress)
+    ids = StreamIds()
+    streams = (
+        _FileStream(recognizer, path, ids.of(path), channel, phrases, num_alternatives)
+        for path in files
+    )
+    return _stream(recognizer, streams, max_streams, progress)
 
 
 def _stream(
     recognizer: "Recognizer",
-    files: Iterable[PathLike],
+    files: "Iterator[_FileStream]",
     max_streams: int,
-    channel: int | None,
-    phrases: "Sequence[Phrase] | None",
     progress: Progress | None,
 ) -> Generator[Transcript | Failure, None, None]:
-    paths, ids = iter(files), StreamIds()
     in_order: deque[_FileStream] = deque()  # whose outcomes have not been given
     active: list[_FileStream] = []
     more = True
     try:
         while more or in_order:
             while more and len(active) < max_streams:
-                path = next(paths, None)
-                if path is None:
+                opened = next(files, None)
+                if opened is None:
                     more = False
                     break
-                in_order.append(_FileStream(recognizer, path, ids.of(path), channel, phrases))
-                active += [in_order[-1]] if in_order[-1].outcome is None else []
+                in_order.append(opened)
+                active += [opened] if opened.outcome is None else []
             for file in active:
                 file.feed(progress)
             found = recognizer.decode([file.stream for file in active])
@@ -132,7 +140,9 @@ class _FileStream:
         stream_id: str,
         channel: int | None,
         phrases: "Sequence[Phrase] | None",
+        num_alternatives: int | None,
     ) -> None:
+        self._num_alternatives = num_alternatives
         self._recognizer, self._name = recognizer, str(path)
         self._rate = recognizer.sample_rate
         self._num_samples = 0
@@ -164,7 +174,11 @@ class _FileStream:
 
     def take(self, results: Sequence[Result]) -> None:
         """Takes what was decoded."""
-        self._finals += [result for result in results if result.is_final]
+        self._finals += [
+            with_alternatives(result, self._num_alternatives)
+            for result in results
+            if result.is_final
+        ]
         if self.outcome is None and self.stream.is_finished:
             seconds = self._num_samples / self._rate
             failure = self.stream.failure

@@ -151,7 +151,9 @@ def bad_files(tmp_path_factory) -> dict[str, str]:
         str(folder / "half.mp3"): "truncated",
         str(folder / "nowhere.wav"): "no such file",
         str(folder): "not readable as audio",
-        save(folder / "loud.wav", loud, subtype="FLOAT"): "output is not finite",
+        save(
+            folder / "loud.wav", loud, subtype="FLOAT"
+        ): "output is not finite|expected floats in [-1, 1]",  # streams look at samples
     }
 
 
@@ -163,14 +165,16 @@ def test_bad_files_do_not_disturb_the_others(recognizer, files, bad_files, run):
     for outcome, name in zip(found, mixed, strict=True):
         assert outcome.name == name
         if name in bad_files:
-            assert isinstance(outcome, Failure) and bad_files[name] in str(outcome.error)
+            assert isinstance(outcome, Failure) and any(
+                reason in str(outcome.error) for reason in bad_files[name].split("|")
+            )
             assert name in str(outcome.error)
         else:
             same(outcome, good[files.index(name)])
     assert recognizer.num_streams == 0
     with pytest.raises(AudioError, match="nan.wav: sample 200000"):
         run(recognizer, mixed)
-    with pytest.raises(DataError, match="loud.wav: the model's output is not finite"):
+    with pytest.raises((AudioError, DataError), match="loud.wav: (the model|a sample)"):
         run(recognizer, [files[0], list(bad_files)[-1]])
     assert recognizer.num_streams == 0
     with pytest.raises(ConfigError, match="on_error must be"):
@@ -307,6 +311,9 @@ def test_a_file_may_be_given_twice(recognizer, files):
     for run in (transcribe, transcribe_streaming):
         first, second = run(recognizer, [files[0], files[0]])
         same(second, first)
+        assert len(first.segments[0].alternatives) > 2
+        (short,) = run(recognizer, [files[0]], num_alternatives=2)
+        assert short.segments[0].alternatives == first.segments[0].alternatives[:2]
         assert [one.segments[0].stream_id for one in (first, second)] == [
             files[0],
             f"{files[0]} (2)",
