@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-segment-seconds", type=float, default=30.0, metavar="SECONDS",
         help="without --streaming, longer files are cut at pauses; default 30",
     )  # fmt: skip
+    parser.add_argument(
+        "--min-silence-seconds", type=float, default=0.5, metavar="SECONDS",
+        help="a pause that ends a segment of a longer file; default 0.5",
+    )  # fmt: skip
     parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
     parser.add_argument(
         "--max-streams", type=int, default=16, metavar="N", help="of --streaming; default 16"

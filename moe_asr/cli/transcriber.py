@@ -34,9 +34,9 @@ def make_transcriber(args: argparse.Namespace) -> "Transcriber":
     if args.full_context_final and not args.streaming:
         raise ConfigError("--full-context-final goes with --streaming")
     try:
-        cut = SilenceOptions(args.max_segment_seconds, min(0.5, args.max_segment_seconds))
+        cut = SilenceOptions(args.max_segment_seconds, args.min_silence_seconds)
     except ValueError as error:
-        raise ConfigError(f"--max-segment-seconds: {error}") from error
+        raise ConfigError(f"how files are cut: {error}") from error
     phrases = read_phrases(args.phrases) if args.phrases else None
     loaded, graph, options = read_recognizer_input(args)
     options = options.replace(partial_results=False)

@@ -152,6 +152,7 @@ def test_a_channel_is_chosen(command, tmp_path, capsys):
         (["one.wav", "--chunk-size", "0"], "--chunk-size: chunk_size must be at least 1"),
         (["one.wav", "--streaming", "--max-streams", "0"], "--max-streams: max_streams must be"),
         (["one.wav", "--max-segment-seconds", "0"], "max_segment_seconds must be at least 1"),
+        (["one.wav", "--min-silence-seconds", "0"], "min_silence_seconds must be between 0.1 and"),
         (["one.wav", "--max-batch-seconds", "0"], "max_batch_seconds must be positive"),
         (["one.wav", "--option", "one_best.n=3"], "unknown key 'n'"),
         (["one.wav", "--method", "ctc_greedy"], "ctc_greedy"),
