@@ -25,6 +25,7 @@ from moe_asr.errors import ConfigError, DataError, MoeAsrError
 from moe_asr.files import PathLike
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.recognizer.finish import EndedSegment
+from moe_asr.recognizer.free_memory import return_free_memory
 from moe_asr.recognizer.results import Result, Transcript
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _transcribe(
                 progress(sum(segment.duration for segment in batch))
         buffer.clear()
         held = 0.0
+        return_free_memory()
 
     ids = StreamIds()
     for path in files:
