@@ -27,6 +27,7 @@ The last line is one JSON object: ``{"cells": [{"streams", "final_p50_ms", "fina
 """
 
 import argparse
+import gc
 import itertools
 import json
 import sys
@@ -125,6 +126,7 @@ class Bench:
 
     def cell(self, streams: int) -> Cell:
         """Paces so many streams, which begin within two seconds of one another."""
+        gc.collect()  # the recogniser of the cell before
         rng = np.random.default_rng(streams)
         audio = [
             conversation(self.sentences, self.seconds, self.sample_rate, rng)
@@ -151,17 +153,11 @@ class Bench:
         since = time.perf_counter()
         with tqdm(total=round(3600 * hours), unit="s", disable=not sys.stderr.isatty()) as bar:
             while audio_seconds < 3600 * hours:
-                waveforms = {
-                    f"stream-{begun + n}": conversation(
-                        self.sentences, rng.uniform(3.0, 30.0), self.sample_rate, rng
-                    )
-                    for n in range(2 * streams)
-                }
-                run = stream_randomly(recognizer, waveforms, self.sample_rate, rng, streams)
-                seconds = sum(map(len, waveforms.values())) / self.sample_rate
-                begun += len(waveforms)
-                words += sum(len(r.words) for name in waveforms for r in run.finals(name))
+                seconds, found = self._round(recognizer, streams, begun, rng)
+                begun += 2 * streams
+                words += found
                 audio_seconds += seconds
+                gc.collect()
                 memory.append(resident_mb())
                 bar.update(round(seconds))
         early = memory[len(memory) // 10]
@@ -175,6 +171,20 @@ class Bench:
             "last_mb": round(memory[-1], 1),
             "growth_mb": round(memory[-1] - early, 1),
         }
+
+    def _round(
+        self, recognizer: Recognizer, streams: int, begun: int, rng: np.random.Generator
+    ) -> tuple[float, int]:
+        """Streams of 3 to 30 seconds that join and leave at random; seconds of audio, words in it."""
+        waveforms = {
+            f"stream-{begun + n}": conversation(
+                self.sentences, rng.uniform(3.0, 30.0), self.sample_rate, rng
+            )
+            for n in range(2 * streams)
+        }
+        run = stream_randomly(recognizer, waveforms, self.sample_rate, rng, streams)
+        seconds = sum(map(len, waveforms.values())) / self.sample_rate
+        return seconds, sum(len(r.words) for name in waveforms for r in run.finals(name))
 
 
 def find_most(
