@@ -188,7 +188,7 @@ class Bench:
 
 
 def settled_mb() -> float:
-    """Memory of this process without what its allocator keeps for later (where that can be told to let go)."""
+    """Memory of this process without what its allocator keeps for later, where that can be told so."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
     if trim is not None:
