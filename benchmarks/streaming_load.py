@@ -9,14 +9,15 @@ loop decodes all streams that are ready as one batch. The latency of a final res
 time from when the last sample arrived without which it could not be known (the last one that the encoder
 needs for the chunk after which the segment ended; of the last segment, the end of the input) to when the
 result was there. Late threads count: samples arrive when they are due. What the recogniser waits for to be
-sure of an endpoint (half a second of silence and more) is not in it. The machine should have nothing else to do.
+sure of an endpoint (half a second of silence and more) is not in it. Nothing else should run meanwhile.
 
-Two cores are used by features beside all else, and by searches beside one another (``--threads``). More threads
-in each operation of the encoder (``--encoder-threads``) wait for one another hundreds of times a chunk, and for
-long wherever one of them has to share its core, with the feeding thread to begin with.
+Two cores are used by features beside all else, and by searches beside one another (``--threads``). More
+threads in each operation of the encoder (``--encoder-threads``) wait for one another hundreds of times a
+chunk, and for long wherever one of them shares its core, with the feeding thread to begin with.
 
 A number of streams is held if 95 % of its finals come within ``--limit-ms``. If the last number is held, it
-goes on doubling, and then halves the interval between the last held and the first not held. ``load`` is the
+goes on doubling, and then halves the interval between the last held and the first not held; twice as many as
+are held show what is beyond. ``load`` is the
 decoding loop's work over the audio's time: above 1 a queue grows, and latencies with it, as the last columns
 show: p95 of the finals of the first and of the last third of the audio. ``rtf``: seconds of work (both
 threads) for a second of audio. ``peak_mb``: of the process, model, graph and all the audio in it.
@@ -229,6 +230,8 @@ def find_most(
             held = middle
         else:
             missed = middle
+    if held and 2 * held not in cells:
+        holds(2 * held)
     return [cells[number] for number in sorted(cells)], held
 
 
