@@ -17,10 +17,10 @@ chunk, and for long wherever one of them shares its core, with the feeding threa
 
 A number of streams is held if 95 % of its finals come within ``--limit-ms``. If the last number is held, it
 goes on doubling, and then halves the interval between the last held and the first not held; twice as many as
-are held show what is beyond. ``load`` is the
-decoding loop's work over the audio's time: above 1 a queue grows, and latencies with it, as the last columns
-show: p95 of the finals of the first and of the last third of the audio. ``rtf``: seconds of work (both
-threads) for a second of audio. ``peak_mb``: of the process, model, graph and all the audio in it.
+are held show what is beyond. ``load`` is the decoding loop's work over the audio's time: above 1 a queue
+grows, and latencies with it, as the last columns show: p95 of the finals of the first and of the last third
+of the audio. ``rtf``: seconds of work (both threads) for a second of audio. ``peak_mb``: of the process,
+model, graph and all the audio in it.
 
 ``--hour`` instead decodes an hour of streams as fast as they go, as many at a time as the last of
 ``--streams``, each some seconds long, joining and leaving; and compares memory after the first tenth with
