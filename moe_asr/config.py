@@ -102,7 +102,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             for key, item in value.items()
         }
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{where}: found an integer that is beyond float") from error
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         try:
             return float(value)

@@ -1,6 +1,7 @@
 """Reading and writing small files: writes are atomic, read errors name the file."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import yaml
 from moe_asr.errors import ConfigError
 
 PathLike = Union[str, "os.PathLike[str]"]
+MAX_YAML_VALUES = 100_000
 
 
 @contextmanager
@@ -44,9 +46,9 @@ def atomic_directory(path: PathLike) -> Iterator[Path]:
     """Yields a temporary folder beside ``path``, which takes its place if the block succeeds.
 
     A reader sees the old folder or the whole new one (or, for a moment between two renames, none); on an
-    exception the old one stays.
+    exception the old one stays. Of a link, the folder that it leads to is replaced.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     old = temporary.with_name(f"{temporary.name}.old")
@@ -126,13 +128,49 @@ def read_json(path: PathLike) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # an integer of too many digits, too deep a nesting
+        raise ConfigError(f"{path}: not JSON that can be read: {error}") from error
 
 
 def read_yaml(path: PathLike) -> Any:
-    """The plain value stored in a YAML file. Raises `ConfigError` with file and line if malformed."""
+    """The plain value stored in a YAML file. Raises `ConfigError` with file and line if malformed.
+
+    Aliases may stand for no more than `MAX_YAML_VALUES` values in all, and not for what they are part of.
+    """
     try:
-        return yaml.safe_load(read_text(path))
+        loader = yaml.SafeLoader(read_text(path))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _num_values(node, {}) > MAX_YAML_VALUES:
+                raise ConfigError(
+                    f"{path}: its aliases stand for more than {MAX_YAML_VALUES} values"
+                )
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except ConfigError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    except (ValueError, RecursionError) as error:  # the 32nd of a month, too deep a nesting
+        raise ConfigError(f"{path}: not YAML that can be read: {error}") from error
+
+
+def _num_values(node: yaml.Node, counted: dict[yaml.Node, float]) -> float:
+    """Of a node with all aliases written out; infinite if one is a part of itself."""
+    if node not in counted:
+        counted[node] = math.inf
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = [one for pair in node.value for one in pair]
+        counted[node] = 1 + sum(_num_values(one, counted) for one in inner)
+    return counted[node]

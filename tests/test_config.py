@@ -42,6 +42,10 @@ def test_mappings() -> None:
         ({"anything": {1: 2}}, "here: anything: key: expected str, found 1"),
         ({"counts": {"one": "two"}}, "here: counts.one: expected int, found 'two'"),
         ({"rules": {"mine": {"speech": 1}}}, "here: rules.mine: unknown key 'speech'"),
+        (
+            {"rules": {"mine": {"must_contain_speech": True, "min_length_seconds": 10**400}}},
+            "here: rules.mine: min_length_seconds: found an integer that is beyond float",
+        ),
     ],
 )
 def test_mistakes_in_mappings(values: dict[str, Any], message: str) -> None:

@@ -1,6 +1,7 @@
 """Atomic writing and reading of small files."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from moe_asr.files import (
     sort_safetensors_header,
     write_json,
     write_text,
+    write_yaml,
 )
 
 
@@ -120,3 +122,58 @@ def test_a_directory_takes_its_place_whole_or_not_at_all(
     assert len(moved) == 3
     assert [file.name for file in path.iterdir()] == ["second"]
     assert os.listdir(tmp_path / "deep") == ["folder"]
+
+
+BOMB = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{{', '.join(f'k{i}: *{before}' for i in range(10))}}}\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (read_yaml, BOMB, "aliases stand for more than 100000 values"),
+        (read_yaml, BOMB.replace("k0: *h", "<<: [*h, *h]"), "aliases stand for more than"),
+        (read_yaml, "a: &a [1, *a]", "aliases stand for more than"),
+        (read_yaml, "a: &a {<<: *a}", "aliases stand for more than"),
+        (read_yaml, "[" * 5000, "can be read"),
+        (read_yaml, "day: 2024-01-32", "can be read: day"),
+        (read_json, "[" * 200_000, "can be read"),
+    ],
+)
+def test_files_that_are_small_and_hold_much_are_refused(
+    tmp_path: Path, read: Callable[[Path], object], text: str, message: str
+) -> None:
+    path = tmp_path / "bad"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"bad: .*{message}"):
+        read(path)
+
+
+def test_aliases_are_read(tmp_path: Path) -> None:
+    """Written out, and what our own writer makes of a list that stands at two places."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n")
+    assert read_yaml(path) == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
+    shared = [1, 2]
+    write_yaml(path, {"a": shared, "b": shared})
+    assert read_yaml(path) == {"a": [1, 2], "b": [1, 2]}
+    path.write_text("")
+    assert read_yaml(path) is None
+
+
+def test_a_directory_behind_a_link_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link stays; so it is with the folder that one is in."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_directory(tmp_path / "link") as temporary:
+        (temporary / "new").write_text("")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "new").is_file()
+    monkeypatch.chdir(tmp_path / "real")
+    with atomic_directory(".") as temporary:
+        (temporary / "newer").write_text("")
+    assert os.listdir(tmp_path / "real") == ["newer"]
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]

@@ -17,8 +17,9 @@ from moe_asr.files import PathLike, read_json, read_yaml
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.lang.load_graph import load_graph
 from moe_asr.lang.provenance import hash_path
-from moe_asr.model.directory import LoadedModel, load_model_dir
+from moe_asr.model.directory import CONFIG, WEIGHTS, LoadedModel, load_model_dir
 from moe_asr.recognizer.options import RecognizerOptions
+from moe_asr.text.tokenizer import Tokenizer, tokenizer_class, tokenizer_kinds
 
 GRAPH, OPTIONS, INFO, README = "graph.safetensors", "recognizer.yaml", "RELEASE.json", "README.md"
 FORMAT, VERSION = "moe_asr.release", 1
@@ -116,21 +117,46 @@ def read_release_info(directory: PathLike) -> ReleaseInfo:
 
     Raises:
         ConfigError: if it cannot be read, or is of another format or version.
-        CheckpointError: naming the part that is missing, or another than it says.
+        CheckpointError: naming the part that is missing, or another than it says; or a file that is read
+            with the release, and is not among its parts.
     """
-    path = Path(directory) / INFO
+    directory = Path(directory)
+    path = directory / INFO
     info = from_dict(ReleaseInfo, read_json(path), str(path))
     for name, part in info.parts.items():
-        file = Path(directory) / name
+        file = directory / name
         if Path(name).name != name or not file.is_file():
             raise CheckpointError(f"{file}: a part of the release, but there is no such file")
+        size = file.stat().st_size
+        if size != part.bytes:
+            raise CheckpointError(
+                f"{file}: not the part of the release: it has {size:,} bytes, {path} says {part.bytes:,}; "
+                "get the release again"
+            )
         found = hash_path(file)
         if found != part.sha256:
             raise CheckpointError(
                 f"{file}: not the part of the release: its SHA-256 is {found[:12]}..., {path} says "
                 f"{part.sha256[:12]}...; get the release again"
             )
+    for name in sorted(_read_with(directory) - set(info.parts)):
+        raise CheckpointError(
+            f"{path}: {name} is not among its parts, but is read with the release"
+        )
     return info
+
+
+def _read_with(directory: Path) -> set[str]:
+    """The names of the files that are read with a release: those that have to be there, and that are."""
+    tokenizers = {name for kind in tokenizer_kinds() for name in tokenizer_class(kind).files}
+    perhaps = {OPTIONS, *tokenizers} - set(Tokenizer.files)
+    return {
+        CONFIG,
+        WEIGHTS,
+        GRAPH,
+        *Tokenizer.files,
+        *(n for n in perhaps if (directory / n).exists()),
+    }
 
 
 def read_release(

@@ -1,5 +1,6 @@
 """Making a release folder: parts are collected, packed, hashed, described, and put in place at once."""
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,14 +65,19 @@ def write_release(
         GraphError: if a graph is not over the model's tokens.
         CheckpointError, StaleError: if the model or a graph is damaged, or is not what its record says.
     """
-    directory, model = Path(directory), Path(model)
-    if directory.exists() and not is_release(directory) and any(directory.iterdir()):
+    directory, model = Path(directory).resolve(), Path(model)
+    is_other = not directory.is_dir() or any(directory.iterdir())
+    if directory.exists() and not is_release(directory) and is_other:
         raise ConfigError(f"{directory}: is there, and is no release: it is not replaced")
     options = options or RecognizerOptions()
     check_method_options(options, "options")
     loaded = load_model_dir(model)
     graphs = {GRAPH: graph}
     for name, path in (other_graphs or {}).items():
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise ConfigError(
+                f"name of a graph: expected letters, digits and . _ + -, found {name!r}"
+            )
         graphs[f"graph_{name}.safetensors"] = path
     with atomic_directory(directory) as folder:
         save_model_dir(

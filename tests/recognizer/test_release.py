@@ -147,6 +147,11 @@ def test_a_part_that_was_changed_or_is_missing_is_named(release: Path, name: str
     content = bytearray((release / name).read_bytes())
     content[len(content) // 2] ^= 1
     (release / name).write_bytes(bytes(content))
+    with pytest.raises(
+        CheckpointError, match=f"release/{name}: not the part of the release: its SHA"
+    ):
+        read_release(release)
+    (release / name).write_bytes(bytes(content[:-1]))
     with pytest.raises(CheckpointError, match=f"release/{name}: not the part of the release"):
         read_release(release)
     (release / name).unlink()
@@ -164,6 +169,11 @@ def test_a_part_that_was_changed_or_is_missing_is_named(release: Path, name: str
         (lambda info: info.pop("parts"), "missing key.*parts"),
         (lambda info: info["parts"].update({"a": {"bytes": 1}}), "parts.a: missing key.*sha256"),
         (lambda info: info["parts"].update({"../config.yaml": info["parts"]["config.yaml"]}), "config.yaml"),
+        (lambda info: info["parts"]["tokens.txt"].update(bytes=3), "tokens.txt.* bytes, .*says 3;"),
+        *(
+            (lambda info, name=name: info["parts"].pop(name), f"{name} is not among its parts")
+            for name in sorted(PARTS)
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_record_is_named(release: Path, change, message: str) -> None:
@@ -172,11 +182,33 @@ def test_a_wrong_record_is_named(release: Path, change, message: str) -> None:
     change(info)
     path.write_text(json.dumps(info))
     shutil.copy(release / "config.yaml", release.parent / "config.yaml")
-    with pytest.raises(MoeAsrError, match=f"(RELEASE.json|release/../).*{message}"):
+    with pytest.raises(MoeAsrError, match=f"(RELEASE.json|release/).*{message}"):
         read_release(release)
     path.write_text("{")
     with pytest.raises(ConfigError, match="RELEASE.json:1: not JSON"):
         read_release(release)
+
+
+def test_a_file_that_would_be_read_has_to_be_a_part(release: Path) -> None:
+    """Others may lie beside the parts."""
+    for name in ("notes.txt", "command.wav"):
+        (release / name).write_text("")
+    read_release(release)
+    for name in ("bpe.model", "lexicon.txt"):
+        (release / name).write_text("")
+        with pytest.raises(CheckpointError, match=f"RELEASE.json: {name} is not among its parts"):
+            read_release(release)
+        (release / name).unlink()
+
+
+def test_a_release_written_from_itself_and_behind_a_link(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("release")
+    before = read_release_info(release).parts
+    info = write_release(tmp_path / "link", release, release / "graph.safetensors", ABOUT)
+    assert info.parts == before == read_release_info(release).parts
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "release"]
+    assert (tmp_path / "link").is_symlink()
+    assert "--model release " in (release / "README.md").read_text()
 
 
 def test_a_model_directory_is_read_with_a_graph(made: Made, tmp_path: Path) -> None:
@@ -226,6 +258,15 @@ def test_what_is_no_release_is_not_replaced(made: Made, tmp_path: Path) -> None:
     (tmp_path / "folder" / "RELEASE.json").unlink()
     with pytest.raises(ConfigError, match="folder: is there, and is no release"):
         write_release(tmp_path / "folder", made.model, made.graphs, ABOUT)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file: is there, and is no release"):
+        write_release(tmp_path / "file", made.model, made.graphs, ABOUT)
+    (tmp_path / "file").unlink()
+    for name in ("", "../../x", "a/b"):
+        with pytest.raises(ConfigError, match=f"name of a graph: .*found '{name}'"):
+            write_release(
+                tmp_path / "other", made.model, made.graphs, ABOUT, other_graphs={name: made.graphs}
+            )
     with pytest.raises(GraphError, match="folder: there is neither"):
         write_release(tmp_path / "other", made.model, tmp_path / "folder", ABOUT)
     with pytest.raises(ConfigError, match="options: method_options: unknown key 'm'"):
