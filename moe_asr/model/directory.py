@@ -1,5 +1,6 @@
 """A model on disk: ``config.yaml``, ``model.safetensors``, tokenizer files. Loading runs no code."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from moe_asr.config import from_dict, to_dict
 from moe_asr.errors import CheckpointError, ConfigError
 from moe_asr.files import PathLike, atomic_path, read_yaml, sort_safetensors_header, write_yaml
 from moe_asr.model.config import ModelConfig
+from moe_asr.model.meta import build_on_meta
 from moe_asr.model.storage import FLOAT32, pack, read_stored, unpack
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.text.tokenizer import Tokenizer, load_tokenizer
@@ -89,9 +91,10 @@ def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
         raise CheckpointError(
             f"{source}: features have {options.num_bins} bins, the model takes {config.num_features}"
         )
-    model = U2MoeModel(config)
     path = directory / WEIGHTS
     weights, storage = unpack(*read_stored(path), str(path))
+    _check_size(config, weights, source, str(path))
+    model = U2MoeModel(config)
     load_weights(model, weights, str(path))
     return LoadedModel(model.to(device).eval(), tokenizer, options, storage)
 
@@ -108,21 +111,44 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], source: str
         CheckpointError: naming the tensors that are missing, unexpected, of another shape or not
             finite; the model is then unchanged.
     """
-    expected = model.state_dict()
-    problems: list[str] = []
-    problems += [f"missing {name}" for name in expected if name not in tensors]
+    problems = _differences(model.state_dict(), tensors)
+    problems += [
+        f"{name}: not finite"
+        for name, value in tensors.items()
+        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+    _raise_problems(problems, source)
+    model.load_state_dict(tensors)
+
+
+def _check_size(
+    config: ModelConfig, tensors: Mapping[str, Tensor], config_source: str, source: str
+) -> None:
+    """Holds a configuration against the weights that there are, before it takes memory, however large."""
+    num_layers = config.encoder_layers + config.left_to_right_layers + config.right_to_left_layers
+    if num_layers > len(tensors):
+        _raise_problems([f"{len(tensors)} tensors for {num_layers} layers"], source)
+    try:
+        expected = build_on_meta(config).state_dict()
+    except RuntimeError as error:
+        raise ConfigError(f"{config_source}: model: there is no such model: {error}") from error
+    _raise_problems(_differences(expected, tensors), source)
+
+
+def _differences(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Where names and shapes are others."""
+    problems = [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    for name, value in tensors.items():
-        if name not in expected:
-            continue
-        if value.shape != expected[name].shape:
-            problems.append(
-                f"{name}: {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
-            )
-        elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            problems.append(f"{name}: not finite")
+    problems += [
+        f"{name}: {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+        for name, value in tensors.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    return problems
+
+
+def _raise_problems(problems: Sequence[str], source: str) -> None:
     if problems:
         more = f" (and {len(problems) - 4} more)" if len(problems) > 4 else ""
         listed = "; ".join(problems[:4])
         raise CheckpointError(f"{source}: not a checkpoint of this architecture: {listed}{more}")
-    model.load_state_dict(tensors)

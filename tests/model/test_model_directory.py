@@ -237,6 +237,22 @@ def test_a_wrong_config_names_file_and_key(saved, change, error, text):
         load_model_dir(saved)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("encoder_layers", 10**9, CheckpointError, r"tensors for 100000000\d layers"),
+        ("left_to_right_layers", 10**9, CheckpointError, r"tensors for 100000000\d layers"),
+        ("num_experts", 10**9, CheckpointError, r"feed_forward.w1: \(4, 16, 24\) instead of \(1000000000, "),
+        ("kernel", 10**9 + 1, CheckpointError, "instead of"),
+        ("hidden_dim", 10**18, ConfigError, "config.yaml: model: there is no such model"),
+    ],
+)  # fmt: skip
+def test_a_config_of_a_huge_model_takes_no_memory(saved, key, value, error, message):
+    edit(saved, lambda values: values["model"].update({key: value}))
+    with pytest.raises(error, match=message):
+        load_model_dir(saved)
+
+
 def test_config_that_is_not_yaml_or_absent(saved):
     (saved / "config.yaml").write_text("model: [1,\n")
     with pytest.raises(ConfigError, match=r"config.yaml:2: not YAML"):
