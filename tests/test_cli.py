@@ -35,6 +35,19 @@ def test_input_errors_are_one_line_and_status_2(
     assert not (tmp_path / "cmvn.json").exists()
 
 
+def test_output_that_cannot_be_written_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        open("/absent/x", "w")
+        return 0
+
+    monkeypatch.setattr("moe_asr.cli.info.run", run)
+    assert main(["info", "--preset", "tiny"]) == 2
+    expected = "moe-asr info: error: /absent/x: No such file or directory\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_the_log_is_seen_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

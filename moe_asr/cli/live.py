@@ -88,10 +88,12 @@ def _open_audio(args: argparse.Namespace, model_rate: int) -> "LiveAudio":
     from moe_asr.recognizer.microphone import Microphone
 
     if args.stdin:
-        if sys.stdin.isatty():
-            raise ConfigError("--stdin: expected raw audio from a pipe or file, found a terminal")
+        if sys.stdin is None or sys.stdin.isatty():
+            found = "nothing" if sys.stdin is None else "a terminal"
+            raise ConfigError(f"--stdin: expected raw audio from a pipe or file, found {found}")
         read = functools.partial(os.read, sys.stdin.fileno())
-        return PcmInput(read, args.sample_rate or model_rate, args.format)
+        rate = model_rate if args.sample_rate is None else args.sample_rate
+        return PcmInput(read, rate, args.format)
     if args.sample_rate is not None:
         raise ConfigError("--sample-rate goes with --stdin")
     name = args.microphone

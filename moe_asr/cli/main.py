@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from moe_asr import __version__
 from moe_asr.errors import MoeAsrError
 
+INTERRUPTED = 130  # 128 and the number of SIGINT
+
 # subcommand -> (module with `add_arguments(parser)` and `run(args) -> int`, help line)
 COMMANDS: dict[str, tuple[str, str]] = {
     "prepare-digits": (
@@ -62,14 +64,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand; returns its exit status. Errors in the input print what is wrong and return 2."""
+    """Runs one subcommand; returns its exit status.
+
+    Errors in the input, and files that cannot be read or written, print what is wrong and return 2. SIGINT
+    returns 130, as a shell's own commands do.
+    """
+    try:
+        return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="moe-asr", description=__doc__)
     parser.add_argument("--version", action="version", version=f"moe-asr {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # Before torch is imported: idle threads of GNU OpenMP spin for some 10 us, then sleep. By default
     # they spin for milliseconds, and fight the data loader and everybody else for the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, (module_name, help_line) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_line, description=help_line)
@@ -89,6 +101,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: `moe-asr score ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"moe-asr {args.command}: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 @contextmanager

@@ -20,6 +20,7 @@ BLOCK_SECONDS = 0.05
 POLL_SECONDS = 0.1  # how long a wish to stop may go unnoticed
 NOTE_SECONDS = 1.0  # what is dropped is told no more often
 PIPE_SECONDS = 2.0  # that are read ahead of a pipe
+READ_BYTES = 1 << 20  # at most at a time, whatever the rate
 FORMATS = {"s16le": ("<i2", 1.0 / 32768.0), "f32le": ("<f4", 1.0)}
 
 
@@ -200,6 +201,7 @@ class PcmInput(LiveAudio):
 
     def _read_all(self) -> None:
         size = max(round(BLOCK_SECONDS * self.sample_rate), 1) * self._dtype.itemsize
+        size = min(size, READ_BYTES)
         try:
             while data := self._read(size):
                 block = self._samples(data)
@@ -212,13 +214,16 @@ class PcmInput(LiveAudio):
             self._queue.close()
         except OSError as error:
             self._queue.close(AudioError(f"{self._name}: cannot be read: {error.strerror}"))
+        except Exception as error:  # for the thread that waits for blocks to raise
+            self._queue.close(error)
 
     def _samples(self, data: bytes) -> np.ndarray:
         """float32 of the whole samples; the bytes of a part of one wait for the rest."""
         data = self._left_over + data
         whole = len(data) - len(data) % self._dtype.itemsize
         self._left_over = data[whole:]
-        return np.frombuffer(data[:whole], self._dtype).astype(np.float32) * self._scale
+        with np.errstate(invalid="ignore"):  # what is not finite, the stream refuses
+            return np.frombuffer(data[:whole], self._dtype).astype(np.float32) * self._scale
 
     def _take_notes(self) -> list[str]:
         note, self._end_note = self._end_note, ""

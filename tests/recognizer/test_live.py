@@ -129,6 +129,26 @@ def test_a_pipe_that_breaks_is_told_after_its_last_result() -> None:
     assert display.results == [one for (one,) in SCRIPT] and display.is_closed
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("of whatever kind")])
+def test_no_error_of_the_thread_that_reads_is_waited_for(error: Exception) -> None:
+    """The one that recognises raises it, after the last result."""
+
+    def read(most: int) -> bytes:
+        raise error
+
+    display = Recorded()
+    with pytest.raises(type(error)):
+        recognize_live(FakeRecognizer(SCRIPT, 100), PcmInput(read, RATE), display)  # type: ignore[arg-type]
+    assert display.is_closed
+
+
+def test_reads_are_of_a_bounded_size() -> None:
+    sizes: list[int] = []
+    audio = PcmInput(lambda most: sizes.append(most) or b"", 10**12)  # type: ignore[func-returns-value]
+    run_live(audio, FakeRecognizer([], 1))
+    assert sizes == [live_audio.READ_BYTES]
+
+
 def test_a_stream_that_fails_is_told() -> None:
     fake = FakeRecognizer(SCRIPT, 100)
     make = fake.create_stream

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from moe_asr.recognizer.display import final_line, result_record
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.recognizer.recognizer import Recognizer
 from moe_asr.recognizer.results import Result
+from moe_asr.recognizer.stream import Stream
 from tests.recognizer.conftest import babble
 from tests.recognizer.fakes import FakeSound
 
@@ -112,6 +114,55 @@ def test_ctrl_c_ends_it_with_the_last_result(arguments: list[str], expected: lis
     assert rest[-1]["final"] and rest[-1]["endpoint"] == "input_finished"
 
 
+def test_a_second_ctrl_c_interrupts_without_a_traceback(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While a chunk is decoded; and one before anything listens."""
+    interrupts = iter([2, 0])
+    decode = Recognizer.decode
+
+    def interrupted(self: Recognizer, streams: Sequence[Stream]) -> list[list[Result]]:
+        for _ in range(next(interrupts)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return decode(self, streams)
+
+    monkeypatch.setattr(Recognizer, "decode", interrupted)
+    reading, writing = os.pipe()
+    os.write(writing, SAMPLES.tobytes()[:60000])
+    with open(reading) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(arguments) == 130
+        os.close(writing)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(
+        "moe_asr.cli.recognizer_input.read_recognizer_input",
+        lambda args: os.kill(os.getpid(), signal.SIGINT),
+    )
+    assert main(arguments) == 130
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err and not printed.out
+
+
+def test_output_that_cannot_be_written_is_one_line(
+    arguments: list[str], expected: list[Result], tmp_path: Path
+) -> None:
+    """A full disk; a reader that leaves."""
+    (tmp_path / "audio.raw").write_bytes(SAMPLES.tobytes())
+    command = [sys.executable, "-m", "moe_asr.cli", *arguments, "--json"]
+    for target, status, message in (("/dev/full", 2, "No space left"), (None, 0, "")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(tmp_path / "audio.raw") as audio, open(target or os.devnull, "w") as out:
+            done = subprocess.run(
+                command, stdin=audio, stdout=out if target else writing, stderr=subprocess.PIPE
+            )
+        os.close(writing)
+        lines = done.stderr.decode().splitlines()[1:]  # after "listening"
+        assert (
+            done.returncode == status and len(lines) == bool(message) and message in "".join(lines)
+        )
+
+
 def test_microphone_until_ctrl_c(
     arguments: list[str],
     expected: list[Result],
@@ -143,6 +194,13 @@ def test_what_cannot_be_asked(
         assert main(arguments) == 2
     os.close(master)
     assert "found a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it of a closed one
+    assert main(arguments) == 2
+    assert "found nothing" in capsys.readouterr().err
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert main([*arguments, "--sample-rate", "0"]) == 2
+    assert "must be at least 1 Hz, found 0" in capsys.readouterr().err
     from_microphone = [word for word in arguments if word != "--stdin"]
     assert main([*from_microphone, "--sample-rate", "8000"]) == 2
     assert "--sample-rate goes with --stdin" in capsys.readouterr().err
