@@ -124,8 +124,9 @@ def read_text(path: PathLike) -> str:
 
 def read_json(path: PathLike) -> Any:
     """The value stored in a JSON file. Raises `ConfigError` with file and line if it is malformed."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     except (
@@ -140,8 +141,9 @@ def read_yaml(path: PathLike) -> Any:
 
     Aliases may stand for no more than `MAX_YAML_VALUES` values in all, and not for what they are part of.
     """
+    text = read_text(path)
     try:
-        loader = yaml.SafeLoader(read_text(path))
+        loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
             if node is None:

@@ -222,7 +222,10 @@ def espeak_version() -> str:
 def _encoded(text: str) -> bytes:
     if "\0" in text:
         raise DataError(f"espeak-ng would stop at the null character of {text!r}")
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:  # bytes of a command line that are not UTF-8
+        raise DataError(f"no Unicode text, which espeak-ng could say: {text!r}") from error
 
 
 def _data_path() -> str:

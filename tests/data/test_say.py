@@ -43,6 +43,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["hello", "--voice", "en+nobody"], "no voice 'en+nobody'"),
         (["hello", "--voice", "xx"], "no voice 'xx'"),
         (["  "], "nothing to say"),
+        (["?!"], "says nothing of '?!'"),
+        (["caf\udce9"], r"no Unicode text, which espeak-ng could say: 'caf\udce9'"),
         (["hello", "--rate", "3"], "rate must be between 80 and 450, found 3"),
         (["hello", "--sample-rate", "0"], "sample_rate must be between 4000 and 192000, found 0"),
         (
