@@ -21,9 +21,12 @@ def run(args: argparse.Namespace) -> int:
     """Writes the model directory; says how large the weights were and are."""
     from moe_asr.errors import ConfigError
     from moe_asr.model.directory import WEIGHTS, load_model_dir, save_model_dir
+    from moe_asr.recognizer.release import is_release
 
     if args.output.resolve() == args.model.resolve():
         raise ConfigError(f"--output {args.output} is the model itself: what it loses is lost")
+    if is_release(args.output):
+        raise ConfigError(f"--output {args.output} is a release, whose parts are not changed")
     loaded = load_model_dir(args.model)
     save_model_dir(args.output, loaded.model, loaded.tokenizer, loaded.fbank_options, args.storage)
     before, after = ((folder / WEIGHTS).stat().st_size for folder in (args.model, args.output))

@@ -231,3 +231,6 @@ def test_the_command(tmp_path, capsys) -> None:
     assert torch.equal(state["ctc.weight"], dequantize(*quantize(model.ctc.weight.detach())))
     assert main([*arguments, "--output", str(tmp_path / "model")]) == 2
     assert "is the model itself" in capsys.readouterr().err
+    (tmp_path / "int8" / "RELEASE.json").write_text("{}")
+    assert main([*arguments, "--output", str(tmp_path / "int8")]) == 2
+    assert "int8 is a release, whose parts are not changed" in capsys.readouterr().err
