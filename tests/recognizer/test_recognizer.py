@@ -242,7 +242,9 @@ def test_methods_that_cannot_stream(loaded, graph) -> None:
 
 def test_a_backlog_that_no_chunk_fits_into(loaded, graph) -> None:
     """A stream could be given no more, and there would be nothing to decode."""
-    with pytest.raises(ConfigError, match=r"max_backlog_seconds is 2; a chunk of 32 frames needs 1.31 s"):
+    with pytest.raises(
+        ConfigError, match=r"max_backlog_seconds is 2; a chunk of 32 frames needs 1.31 s"
+    ):
         recognizer(loaded, graph, chunk_size=32, max_backlog_seconds=2.0)
     engine = recognizer(loaded, graph, chunk_size=32, max_backlog_seconds=2.63)
     with engine.create_stream() as stream:
