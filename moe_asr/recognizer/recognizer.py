@@ -260,8 +260,7 @@ class Recognizer:
 
     def close(self) -> None:
         """Ends the threads of the search; they come back when it is used again."""
-        with self._lock:  # not while they are at work
-            self.engine.close()
+        self.engine.close()
 
     def transcribe(
         self,
