@@ -16,7 +16,7 @@ RULES = EndpointOptions(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recognizer(loaded, graph) -> Recognizer:
     search = {"search_beam": 16.0, "output_beam": 6.0, "n": 5}
     options = RecognizerOptions(
@@ -37,6 +37,14 @@ def run(recognizer: Recognizer) -> tuple[dict[str, Stream], dict[str, list[Resul
             found[name] += new
     assert recognizer.num_streams == 0
     return streams, found
+
+
+@pytest.fixture(scope="module")
+def expected(recognizer) -> dict[str, list[Result]]:
+    """Where nothing fails."""
+    _, found = run(recognizer)
+    assert min(len(finals(results)) for results in found.values()) > 2
+    return found
 
 
 def finals(results: list[Result]) -> list[tuple[int, str, float, str]]:
@@ -82,10 +90,8 @@ PLACES = {
 @pytest.mark.parametrize("error", [GraphError("no such word"), IndexError("5")])
 @pytest.mark.parametrize("place", PLACES)
 def test_an_error_of_one_segment_is_its_streams_alone(
-    recognizer, monkeypatch, place: str, error: Exception
+    recognizer, expected, monkeypatch, place: str, error: Exception
 ) -> None:
-    _, expected = run(recognizer)
-    assert min(len(finals(results)) for results in expected.values()) > 2
     owner, is_of, before = PLACES[place]
     if place == "endpoint":
         own = is_of
@@ -117,9 +123,8 @@ def test_an_error_of_one_segment_is_its_streams_alone(
     assert {n: finals(r) for n, r in again.items()} == {n: finals(r) for n, r in expected.items()}
 
 
-def test_an_error_of_a_partial_result(recognizer, monkeypatch) -> None:
+def test_an_error_of_a_partial_result(recognizer, expected, monkeypatch) -> None:
     """The final result of the same call has been made, and is given."""
-    _, expected = run(recognizer)
     cut = [one[3] for one in finals(expected["bad"])].index("rule5")
     partials = recognizer._partials
 
@@ -137,9 +142,10 @@ def test_an_error_of_a_partial_result(recognizer, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
-def test_an_error_of_the_whole_batch_ends_its_streams(recognizer, monkeypatch, error) -> None:
+def test_an_error_of_the_whole_batch_ends_its_streams(
+    recognizer, expected, monkeypatch, error: BaseException
+) -> None:
     """Their chunks are lost and their caches half written: they must not go on as if nothing had been."""
-    _, expected = run(recognizer)
     streams = [recognizer.create_stream(name) for name in ("one", "bad")]
     waits = recognizer.create_stream("two")
     for stream in (*streams, waits):
