@@ -36,6 +36,11 @@ class FramePacking:
         unpack[valid] = torch.arange(valid.numel(), device=valid.device)
         return FramePacking(valid, unpack)
 
+    def to(self, device: torch.device) -> "FramePacking":
+        """The same on another device."""
+        valid, unpack = (None if t is None else t.to(device) for t in (self.valid, self.unpack))
+        return FramePacking(valid, unpack, self.auxiliary_losses)
+
     def pack(self, x: Tensor) -> Tensor:
         """(N, T, D) -> (M, D)."""
         flat = x.reshape(-1, x.shape[-1])

@@ -151,7 +151,8 @@ class StreamPool:
         written, read, is_cached = (torch.from_numpy(array).to(device) for array in rows)
         chunk_lengths = torch.tensor(lengths, device=device)
         mask = torch.cat([is_cached, valid_mask(chunk_lengths, chunk)], 1)
-        packing = FramePacking.from_lengths(chunk_lengths, chunk)
+        # made on the CPU: on a GPU, looking for the padding waits for all that was asked before
+        packing = FramePacking.from_lengths(torch.tensor(lengths), chunk).to(device)
         index = torch.as_tensor(list(slots), dtype=torch.int64, device=device)
         for number, layer in enumerate(self._layers):
             x = self._run_layer(

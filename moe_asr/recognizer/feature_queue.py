@@ -11,6 +11,7 @@ from moe_asr.audio.fbank import FbankOptions, OnlineFbank
 from moe_asr.audio.io import StreamingResampler, as_waveform
 from moe_asr.errors import AudioError
 
+_BLOCK = 64  # frames that wait in one array: what has been taken of it is not kept for long
 LOUDEST = 2.0**31  # the magnitude of a sample; energies of far louder ones are too large for floats
 
 
@@ -62,10 +63,11 @@ class FeatureQueue:
                 )
             since = time.perf_counter()
             if sample_rate != self._rate:
-                self._flush_resampler()
-                self._rate = sample_rate
+                resampler = None
                 if sample_rate != self._options.sample_rate:
-                    self._resampler = StreamingResampler(sample_rate, self._options.sample_rate)
+                    resampler = StreamingResampler(sample_rate, self._options.sample_rate)
+                self._flush_resampler()
+                self._rate, self._resampler = sample_rate, resampler
             if self._resampler is not None:
                 samples = self._resampler.process(samples)
             self._fbank.accept_waveform(samples)
@@ -109,13 +111,19 @@ class FeatureQueue:
         nothing = np.empty((0, self._options.num_bins), np.float32)
         return np.concatenate(seen) if seen else nothing
 
+    def clear(self) -> None:
+        """Forgets the frames that wait."""
+        with self._lock:
+            self._pieces.clear()
+            self._num_waiting = 0
+
     def _drop(self, count: int) -> None:
         self._num_waiting -= count
         assert self._num_waiting >= 0, count
         while count:
             piece = self._pieces.popleft()
             if len(piece) > count:
-                self._pieces.appendleft(piece[count:])
+                self._pieces.appendleft(piece[count:].copy())
                 return
             count -= len(piece)
 
@@ -127,7 +135,8 @@ class FeatureQueue:
 
     def _append(self, features: np.ndarray, last: bool = False) -> None:
         with self._lock:
-            if len(features):
-                self._pieces.append(features)
-                self._num_waiting += len(features)
+            for begin in range(0, len(features), _BLOCK):
+                block = features[begin : begin + _BLOCK]
+                self._pieces.append(block if len(features) <= _BLOCK else block.copy())
+            self._num_waiting += len(features)
             self._finished = self._finished or last

@@ -104,9 +104,13 @@ class FinalWords:
         at = np.maximum.accumulate(np.nan_to_num(frames, nan=0.0)).astype(int).tolist()
         if timer.has_words:
             spans = [(place, place + 1) for place in range(len(ids))]
+            ends = [
+                min(frame + 1, later)
+                for frame, later in zip(at, [*at[1:], at[-1] + 1], strict=True)
+            ]
             words = [
-                TimedWord(word, timer.seconds(frame), timer.seconds(frame + 1))
-                for word, frame in zip(hypothesis.words, at, strict=True)
+                TimedWord(word, timer.seconds(frame), timer.seconds(end))
+                for word, frame, end in zip(hypothesis.words, at, ends, strict=True)
             ]
         else:
             path = TokenPath((), tuple(ids), tuple(at), tuple(at))

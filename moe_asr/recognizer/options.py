@@ -28,7 +28,7 @@ class RecognizerOptions:
         keep_left_context: the encoder sees the end of a segment from the next one; else each segment starts
             afresh, as utterances do in training. (A segment that ended in mid-speech is always seen.)
         confidences: compute those of the words of final results.
-        max_backlog_seconds: audio that a stream may be given ahead of its decoding.
+        max_backlog_seconds: audio that a stream may be given ahead of its decoding; two chunks or more.
         partial_results: give results of segments that have not ended.
         max_segment_megabytes: what a stream may keep of its segment: encoder output, features, and the paths
             of the search. A segment that needs more ends (endpoint ``memory``).
@@ -55,13 +55,15 @@ class RecognizerOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, found {value}")
-        if not self.max_backlog_seconds > 0.0:
+        infinity = float("inf")  # is no bound
+        if not 0.0 < self.max_backlog_seconds < infinity:
             raise ValueError(
-                f"max_backlog_seconds must be positive, found {self.max_backlog_seconds}"
+                f"max_backlog_seconds must be positive and finite, found {self.max_backlog_seconds}"
             )
-        if not self.max_segment_megabytes >= 1.0:  # the search of nothing takes some of it
+        # the search of nothing takes some of it
+        if not 1.0 <= self.max_segment_megabytes < infinity:
             raise ValueError(
-                f"max_segment_megabytes must be at least 1, found {self.max_segment_megabytes}"
+                f"max_segment_megabytes must be at least 1 and finite, found {self.max_segment_megabytes}"
             )
 
     @property

@@ -6,15 +6,17 @@ Legend: N streams of a call, C chunk size, D model dimension, V tokens.
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from moe_asr.errors import ConfigError, DataError
+from moe_asr.errors import ConfigError, DataError, MoeAsrError
 from moe_asr.files import PathLike
 from moe_asr.fsa.context import ContextGraph, compile_context
 from moe_asr.fsa.context_phrases import Phrase
@@ -89,8 +91,8 @@ class Recognizer:
         method, engine, search, graph: what finds the words.
 
     Raises:
-        ConfigError: if the method does not work on lattices that are searched in a stream, or its options are
-            wrong.
+        ConfigError: if the method does not work on lattices that are searched in a stream, its options are
+            wrong, or ``max_backlog_seconds`` is less than two chunks.
         GraphError: if the graph is not over the model's tokens.
     """
 
@@ -127,6 +129,12 @@ class Recognizer:
         self._pool = StreamPool(
             loaded.model.encoder, options.max_streams, options.chunk_size, options.num_left_chunks
         )
+        chunk_seconds = self._pool.window * loaded.fbank_options.frame_shift_ms / 1000.0
+        if options.max_backlog_seconds < 2.0 * chunk_seconds:
+            raise ConfigError(
+                f"max_backlog_seconds is {options.max_backlog_seconds:g}; a chunk of {options.chunk_size} "
+                f"frames needs {chunk_seconds:.2f} s of audio: at least twice that must be allowed to wait"
+            )
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._numbers = itertools.count()
         self._names: set[str] = set()  # of the streams that are open
@@ -190,6 +198,12 @@ class Recognizer:
             TextError: naming a phrase that the graph cannot recognise.
         """
         context = self._compile(tuple(phrases)) if phrases else None
+        segment = self._segmenter.start(context)
+        queue = FeatureQueue(
+            self.fbank_options,
+            self.options.max_backlog_seconds,
+            lambda seconds: self._spent("features", seconds),
+        )
         with self._lock:
             if stream_id is None:
                 numbered = (f"stream{number}" for number in self._numbers)
@@ -202,12 +216,7 @@ class Recognizer:
                     f"{self.options.max_streams} streams are open: max_streams allows no more"
                 )
             self._names.add(stream_id)
-            queue = FeatureQueue(
-                self.fbank_options,
-                self.options.max_backlog_seconds,
-                lambda seconds: self._spent("features", seconds),
-            )
-            return Stream(self, stream_id, slot, queue, context, self._segmenter.start(context))
+            return Stream(self, stream_id, slot, queue, context, segment)
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether `decode` would advance the stream: a chunk of it waits, or its input is finished."""
@@ -231,6 +240,8 @@ class Recognizer:
         Raises:
             DataError: on a stream given twice, or of another recogniser. (A stream that fails by itself does
                 not disturb others: see `Stream.failure`.)
+            Exception: whatever stops the work on the whole batch (no memory for it, say). The streams that
+                were ready have failed then, as their chunks are lost; others are as they were.
         """
         if len({id(stream) for stream in streams}) != len(streams):
             raise DataError("a stream was given twice in one call")
@@ -239,7 +250,12 @@ class Recognizer:
                 raise DataError(f"stream {stream.id} is of another recogniser")
         with self._lock:
             ready = [stream for stream in streams if self.is_ready(stream)]
-            found = self._step(ready)
+            try:
+                found = self._step(ready)
+            except BaseException as error:
+                for stream in ready:
+                    self._fail(stream, error)
+                raise
         return [found.get(id(stream), []) for stream in streams]
 
     def close(self) -> None:
@@ -274,25 +290,31 @@ class Recognizer:
         for stream, is_last in zip(streams, last, strict=True):
             if stream.failure is not None:
                 continue
-            status = self.engine.partial(stream._segment.search)
-            reason = (
-                INPUT_FINISHED if is_last else self._segmenter.endpoint(stream._segment, status)
-            )
-            if reason:
-                ended.append((stream, self._end(stream, reason, status)))
-            if reason in CUTS:
+            with self._alone(stream):
                 status = self.engine.partial(stream._segment.search)
-            if reason in CUTS or not reason:
-                partials.append((stream, status))
+                reason = (
+                    INPUT_FINISHED if is_last else self._segmenter.endpoint(stream._segment, status)
+                )
+                if reason:
+                    ended.append((stream, self._end(stream, reason, status)))
+                if reason in CUTS:
+                    status = self.engine.partial(stream._segment.search)
+                if reason in CUTS or not reason:
+                    partials.append((stream, status))
         self._spent("search", time.perf_counter() - since)
         results: dict[int, list[Result]] = {id(stream): [] for stream in streams}
         finals = self._finish([segment for _, segment in ended])
         for (stream, _), result in zip(ended, finals, strict=True):
-            results[id(stream)].append(result)
+            if isinstance(result, Exception):
+                self._fail(stream, result)
+            else:
+                results[id(stream)].append(result)
         if self.options.partial_results:
             since = time.perf_counter()
             for stream, status in partials:
-                results[id(stream)].append(self._partials(stream).result(status))
+                if stream.failure is None:
+                    with self._alone(stream):
+                        results[id(stream)].append(self._partials(stream).result(status))
             self._spent("search", time.perf_counter() - since)
         return results
 
@@ -314,7 +336,8 @@ class Recognizer:
             return last
         device = self.model.device
         with torch.no_grad():
-            features = [self.model.cmvn(torch.from_numpy(one).to(device)) for one in windows]
+            rows = self.model.cmvn(torch.from_numpy(np.concatenate(windows)).to(device))
+            features = rows.split([len(one) for one in windows])
             memory = self._pool.encode([stream._slot for stream in with_chunk], features)
             log_probs = self.model.ctc_log_probs(torch.cat(memory)).cpu()  # (frames, V)
         now = time.perf_counter()
@@ -340,11 +363,31 @@ class Recognizer:
                 alive.append((stream, memory, log_probs))
                 continue
             seconds = stream.num_frames * self.frame_shift_seconds
-            stream.failure = DataError(
-                f"stream {stream.id}: the model's output is not finite after {seconds:.2f} s"
-            )
-            self._release(stream)
+            message = f"the model's output is not finite after {seconds:.2f} s"
+            self._fail(stream, DataError(f"stream {stream.id}: {message}"))
         return alive
+
+    @contextmanager
+    def _alone(self, stream: Stream) -> Iterator[None]:
+        """What goes wrong here is the end of this stream, and of no other."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(stream, error)
+
+    def _fail(self, stream: Stream, error: BaseException) -> None:
+        """The stream has ended by an error, which it keeps."""
+        name = f"stream {stream.id}"
+        if isinstance(error, MoeAsrError) and str(error).startswith(name):
+            stream.failure = error
+        else:
+            if isinstance(error, MoeAsrError):
+                stream.failure = type(error)(f"{name}: {error}")
+            else:
+                stream.failure = DataError(f"{name}: {type(error).__name__}: {error}")
+            stream.failure.__cause__ = error
+        if not stream.is_finished:
+            self._release(stream)
 
     def _end(self, stream: Stream, reason: str, status: "PartialResult") -> Ended:
         segment, lookahead = stream._segment, None
@@ -362,7 +405,16 @@ class Recognizer:
             self._pool.reset(stream._slot)
         return ended
 
-    def _finish(self, ended: list[Ended]) -> list[Result]:
+    def _finish(self, ended: list[Ended]) -> list[Result | Exception]:
+        """The final results of all; where they cannot be made together, each has its own, or its error."""
+        try:
+            return [*self._finish_together(ended)]
+        except Exception as error:
+            if len(ended) == 1:
+                return [error]
+            return [result for one in ended for result in self._finish([one])]
+
+    def _finish_together(self, ended: list[Ended]) -> list[Result]:
         since = time.perf_counter()
         segments = [one.segment for one in ended]
         if self.options.full_context_final:
@@ -386,6 +438,7 @@ class Recognizer:
         """Its slot is free, and what it kept is forgotten."""
         stream._is_finished = True
         stream._segment = self._segmenter.nothing
+        stream._queue.clear()
         self._pool.close(stream._slot)
         self._names.discard(stream.id)
 

@@ -42,3 +42,10 @@ def test_each_packing_has_its_own_losses():
     first, second = FramePacking(), FramePacking()
     first.auxiliary_losses.append(torch.zeros(()))
     assert second.auxiliary_losses == []
+
+
+def test_a_packing_of_another_device():
+    packing = FramePacking.from_lengths(torch.tensor([2, 3]), 3).to(torch.device("meta"))
+    assert packing.valid.shape == (5,) and packing.unpack.shape == (6,)
+    assert packing.valid.is_meta and packing.unpack.is_meta
+    assert FramePacking().to(torch.device("meta")).valid is None

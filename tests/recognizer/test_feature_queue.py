@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from moe_asr.audio.fbank import FbankOptions, make_fbank
 from moe_asr.audio.io import resample
 from moe_asr.errors import AudioError
+from moe_asr.recognizer import feature_queue
 from moe_asr.recognizer.feature_queue import FeatureQueue
 from tests.recognizer.conftest import babble
 
@@ -113,3 +114,36 @@ def test_one_thread_gives_while_another_takes() -> None:
             break
     giver.join()
     np.testing.assert_array_equal(np.concatenate(taken), make_fbank(OPTIONS)(waveform))
+
+
+def test_what_has_been_taken_is_not_kept() -> None:
+    """Of a long piece, whatever part of it still waits; and nothing at all of a stream that has ended."""
+    one = queue()
+    one.accept_waveform(np.zeros(60 * 16000, np.float32), 16000)
+    frames, _ = one.waiting
+    for taken in (63, 64, 65, 1, frames - 63 - 64 - 65 - 1 - 7):
+        one.take(taken, taken)
+        kept = sum((piece if piece.base is None else piece.base).nbytes for piece in one._pieces)
+        assert kept == one.num_bytes == 4 * OPTIONS.num_bins * one.waiting[0]
+    assert one.waiting == (7, False)
+    one.clear()
+    assert (one.num_bytes, one.waiting) == (0, (0, False))
+
+
+def test_a_rate_that_the_resampler_refuses_changes_nothing(monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AudioError("no such rate")
+
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32)
+    found = []
+    for is_disturbed in (False, True):
+        one = queue()
+        one.accept_waveform(samples, 8000)
+        for _ in range(2 * is_disturbed):
+            with monkeypatch.context() as patch, pytest.raises(AudioError, match="no such rate"):
+                patch.setattr(feature_queue, "StreamingResampler", refuse)
+                one.accept_waveform(samples, 12345)
+        one.accept_waveform(samples, 8000)
+        one.input_finished()
+        found.append(one.take(0, 10**6))
+    np.testing.assert_array_equal(*found)

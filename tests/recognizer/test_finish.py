@@ -215,6 +215,12 @@ def test_words_that_are_on_no_path_of_the_list(loaded, graph, batch, monkeypatch
     for word, other in zip(found.words, expected.words, strict=True):
         assert word.end_seconds == pytest.approx(word.start_seconds + SHIFT)
         assert abs(word.start_seconds - other.start_seconds) < 5 * SHIFT
+    # two in one frame
+    same = np.full(len(found.words), 4.6)
+    monkeypatch.setattr(final_words.FinalWords, "_aligned", lambda *_: (np.ones(len(same)), same))
+    (crowded,) = finisher.finish([segment])
+    times = [t for word in crowded.words for t in (word.start_seconds, word.end_seconds)]
+    assert len(times) >= 4 and times == sorted(times) and times[-1] <= crowded.end_seconds
 
 
 def test_large_lattices_are_pruned_before_confidences(loaded, graph, batch, monkeypatch) -> None:

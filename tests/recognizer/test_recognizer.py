@@ -238,3 +238,45 @@ def test_methods_that_cannot_stream(loaded, graph) -> None:
     with pytest.raises(ConfigError, match="native"):
         pytest.importorskip("k2")
         Recognizer(loaded, graph, RecognizerOptions(method_options={"engine": "k2"}))
+
+
+def test_a_backlog_that_no_chunk_fits_into(loaded, graph) -> None:
+    """A stream could be given no more, and there would be nothing to decode."""
+    with pytest.raises(
+        ConfigError, match=r"max_backlog_seconds is 2; a chunk of 32 frames needs 1.31 s"
+    ):
+        recognizer(loaded, graph, chunk_size=32, max_backlog_seconds=2.0)
+    engine = recognizer(loaded, graph, chunk_size=32, max_backlog_seconds=2.63)
+    with engine.create_stream() as stream:
+        for _ in range(4):
+            while not engine.is_ready(stream):
+                stream.accept_waveform(babble(1.28), 16000)
+            engine.decode([stream])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_backlog_seconds", 0.0),
+        ("max_backlog_seconds", float("inf")),
+        ("max_backlog_seconds", float("nan")),
+        ("max_segment_megabytes", 0.9),
+        ("max_segment_megabytes", float("inf")),
+        ("max_segment_megabytes", float("nan")),
+        ("chunk_size", 0),
+        ("left_chunks", -1),
+        ("max_streams", 0),
+    ],
+)
+def test_options_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*, found {value}"):
+        RecognizerOptions(**{name: value})
+
+
+def test_what_has_ended_keeps_nothing(loaded, graph) -> None:
+    engine = recognizer(loaded, graph)
+    stream = engine.create_stream()
+    stream.accept_waveform(babble(5.0), 16000)
+    engine.decode([stream])
+    stream.close()
+    assert stream._queue.num_bytes == 0 and not stream._segment.memory

@@ -293,8 +293,9 @@ def test_a_stream_of_minutes(make, loaded) -> None:
 
 
 def test_a_thread_for_each_stream(make) -> None:
-    """Each gives its audio in pieces of its own; one thread decodes; one closes streams meanwhile."""
-    recognizer = make(max_streams=5)
+    """Each gives its audio in pieces of its own; others decode, open and close streams, and end the search's
+    threads."""
+    recognizer = make(max_streams=5, method_options={**SEARCH, "num_threads": 2})
     audio = {f"stream-{n}": babble(3.0, n) for n in range(4)}
     expected = {name: run(recognizer, [(wave, RATE)], name) for name, wave in audio.items()}
     streams = {name: recognizer.create_stream(name) for name in audio}
@@ -321,12 +322,20 @@ def test_a_thread_for_each_stream(make) -> None:
         threading.Thread(target=speak, args=(name, 100 * 3**n)) for n, name in enumerate(audio)
     ]
     threads.append(threading.Thread(target=come_and_go))
+    is_over = threading.Event()
+
+    def close() -> None:
+        while not is_over.wait(0.0005):
+            recognizer.close()
+
+    threads.append(threading.Thread(target=close, daemon=True))
     for thread in threads:
         thread.start()
     found: dict[str, list[Result]] = {name: [] for name in audio}
     while not failures and not all(stream.is_finished for stream in streams.values()):
         for name, results in zip(streams, recognizer.decode(list(streams.values())), strict=True):
             found[name] += results
+    is_over.set()
     for thread in threads:
         thread.join()
     assert not failures

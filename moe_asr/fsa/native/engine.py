@@ -270,19 +270,19 @@ class NativeEngine(SearchEngine):
     def _map(self, function: Callable[[T], object], items: Sequence[T]) -> list:
         if self._num_threads == 1 or len(items) < 2:
             return [function(item) for item in items]
-        pool = self._threads()
-        futures = [pool.submit(function, item) for item in items]
+        with self._lock:  # or another thread's `close` might come between
+            pool = self._threads()
+            futures = [pool.submit(function, item) for item in items]
         wait(
             futures
         )  # all, even if one fails: none may still be at work on a stream of the caller's
         return [future.result() for future in futures]
 
     def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None or self._process != os.getpid():  # a fork has no threads
-                self._pool = ThreadPoolExecutor(self._num_threads, "moe_asr-search")
-                self._process = os.getpid()
-            return self._pool
+        if self._pool is None or self._process != os.getpid():  # a fork has no threads
+            self._pool = ThreadPoolExecutor(self._num_threads, "moe_asr-search")
+            self._process = os.getpid()
+        return self._pool
 
 
 def _native_options(options: SearchOptions | None) -> NativeSearchOptions:
