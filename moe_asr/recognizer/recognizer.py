@@ -356,10 +356,10 @@ class Recognizer:
         return last
 
     def _without_failures(self, chunks: list[Chunk]) -> list[Chunk]:
-        """The streams whose log-probabilities are finite; the others have failed and are closed."""
+        """The streams without NaN in their log-probabilities; the others have failed and are closed."""
         alive = []
         for stream, memory, log_probs in chunks:
-            if bool(torch.isfinite(log_probs).all()):
+            if bool((log_probs < float("inf")).all()):  # not of NaN; -inf is a probability of 0
                 alive.append((stream, memory, log_probs))
                 continue
             seconds = stream.num_frames * self.frame_shift_seconds

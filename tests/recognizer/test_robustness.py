@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import kaldialign
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.spoken_streams import Spoken
 from moe_asr.audio.io import resample
@@ -268,6 +269,45 @@ def test_each_stream_listens_for_its_own_phrases(recognizer, expected) -> None:
     assert texts(finals(found[0])) == texts(expected)
     none, more, less = (all_words(finals(results)).count("ba") for results in found)
     assert less < none < more
+
+
+def test_phrases_hold_in_every_segment(recognizer, expected) -> None:
+    with recognizer.create_stream("x", phrases=[Phrase("ba", 6.0)]) as stream:
+        first, states = stream._segment.context, []
+        stream.accept_waveform(AUDIO, RATE)
+        stream.input_finished()
+        while not stream.is_finished:
+            states.append(stream._segment)
+            recognizer.decode([stream])
+    assert states[-1].number > 1
+    assert all(one.context is first and one.search.context is not None for one in states)
+
+
+def test_a_dead_search_ends_by_the_blanks_of_the_model(make, loaded, monkeypatch) -> None:
+    """For a few frames only a token is possible that no word of the graph has; what follows is silence."""
+    never = EndpointRule(True, 1000.0)
+    rules = EndpointOptions(never, never, never, EndpointRule(True, 0.24), never)
+    recognizer = make(endpoint=rules, method="one_best", method_options={})
+    tokens = loaded.tokenizer.tokens
+    outside = tokens["<sos/eos>"]
+    said = [tokens["a"]] * 6 + [outside] * 6 + [0] * 300
+
+    def scripted(memory: torch.Tensor) -> torch.Tensor:
+        begin = stream.num_frames
+        log_probs = torch.full((len(memory), len(tokens)), -float("inf"))
+        ids = torch.tensor(said[begin : begin + len(memory)])
+        return log_probs.scatter(1, ids[:, None], 0.0)
+
+    monkeypatch.setattr(recognizer.model, "ctc_log_probs", scripted)
+    with recognizer.create_stream("dead") as stream:
+        stream.accept_waveform(babble(2.0), RATE)
+        stream.input_finished()
+        found = finals(drain(recognizer, stream))
+        assert stream.failure is None
+    # six blanks behind twelve frames, seen after a whole chunk of four
+    assert [(one.text, one.endpoint, round(one.end_seconds / 0.04)) for one in found] == [
+        ("a", "rule4", 20), ("", "input_finished", 49),
+    ]  # fmt: skip
 
 
 def test_a_stream_of_minutes(make, loaded) -> None:
