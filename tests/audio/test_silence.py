@@ -190,7 +190,7 @@ def test_without_speech_segments_are_long(level):
 
 @pytest.mark.parametrize("rate", [1051, 16000, 22255])
 def test_no_segment_is_longer_than_it_may_be(rate):
-    found = segments(noise(12, 0.1)[: 12 * rate], SilenceOptions(5.0), rate)
+    found = segments(noise(12, 0.1)[: 5 * rate + 9], SilenceOptions(5.0), rate)
     assert max(len(piece) for _, piece in found) <= 5 * rate
 
 
