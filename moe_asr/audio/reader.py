@@ -4,7 +4,8 @@ libsndfile reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF and more. A compressed s
 know its length (FLAC from a pipe) is read to its end.
 """
 
-from pathlib import Path
+import os
+import stat
 from types import TracebackType
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from moe_asr.audio.wav_header import find_wav_data, open_with_real_size
 from moe_asr.errors import AudioError
 from moe_asr.files import PathLike
 
+_PIECE = 1 << 22  # values of all channels that are in memory at a time
 _UNKNOWN_LENGTH = 1 << 62  # samples; libsndfile says 2 ** 63 - 1 where it does not know
 # What soundfile raises; a TypeError on raw audio, by its file name.
 _ERRORS = (RuntimeError, OSError, TypeError)
@@ -52,6 +54,7 @@ class AudioReader:
 
     def _open(self) -> soundfile.SoundFile:
         path = self._path
+        self._check_file()
         layout = find_wav_data(path)
         if layout is not None and not layout.is_placeholder and layout.promised > layout.available:
             raise AudioError(
@@ -61,10 +64,20 @@ class AudioReader:
         try:
             if layout is not None and layout.is_placeholder:
                 self._file = open_with_real_size(path, layout)
-            return _ForwardFile(self._file or str(path))
+            return _ForwardFile(self._file or os.fsencode(path))
         except _ERRORS as error:
             self._close_file()
             raise self._unreadable(error) from error
+
+    def _check_file(self) -> None:
+        """Opening a named pipe would wait for who writes to it, and a device need have no end."""
+        try:
+            mode = os.stat(self._path).st_mode
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+            raise AudioError(f"{self._path}: not readable as audio: {kind}, not a file")
 
     def _choose(self, channel: int | None) -> int:
         channels = self._sound.channels
@@ -89,10 +102,9 @@ class AudioReader:
                 one may pass for a short one.
         """
         try:
-            samples_TC = self._sound.read(max_samples, dtype="float32", always_2d=True)
+            samples = self._read(max_samples)
         except _ERRORS as error:
             raise self._unreadable(error) from error
-        samples = np.ascontiguousarray(samples_TC[:, self._channel])
         if not np.isfinite(samples).all():
             first = int(np.argmin(np.isfinite(samples)))
             raise AudioError(
@@ -104,6 +116,19 @@ class AudioReader:
             self._check_end()
         return samples
 
+    def _read(self, max_samples: int) -> np.ndarray:
+        """In pieces: a header may promise a rate of gigahertz, or a thousand channels."""
+        most = max(1, _PIECE // self._sound.channels)
+        pieces, missing = [np.zeros(0, np.float32)], max_samples
+        while missing:
+            asked = min(missing, most)
+            piece_TC = self._sound.read(asked, dtype="float32", always_2d=True)
+            pieces.append(piece_TC[:, self._channel].copy())
+            missing -= len(piece_TC)
+            if len(piece_TC) < asked:
+                break
+        return np.concatenate(pieces)
+
     def _check_end(self) -> None:
         if self._num_read < (self.num_samples or 0):
             raise AudioError(
@@ -114,7 +139,7 @@ class AudioReader:
             raise AudioError(f"{self._path}: empty: found 0 samples; expected audio")
 
     def _unreadable(self, error: Exception) -> AudioError:
-        exists = Path(self._path).exists()
+        exists = os.path.exists(self._path)
         reason = f"not readable as audio: {error}" if exists else "no such file"
         return AudioError(f"{self._path}: {reason}")
 

@@ -24,6 +24,7 @@ _FLOOR, _TOP = 10, 95  # percentiles of levels: noise, speech
 _SHARE, _LEAST, _MOST = 0.3, 6.0, 12.0  # of the range between them, in dB: where speech begins
 _MIN_SPEECH = _FRAMES_PER_SECOND // 10  # less of it is no speech
 _PAD = _FRAMES_PER_SECOND // 2  # silence that is left beside speech, where there is more
+_PIECE = 1 << 18  # samples that are looked at together
 _QUIET = 3 * _FRAMES_PER_SECOND // 10  # length of the stretch that a forced cut looks for
 
 
@@ -74,10 +75,12 @@ def cut_at_silence(
     """
     if not sample_rate >= 1000:
         raise AudioError(f"a sample rate of {sample_rate} Hz; expected at least 1000")
-    cutter = _Cutter(round(sample_rate / _FRAMES_PER_SECOND), options or SilenceOptions())
+    cutter = _Cutter(int(sample_rate // _FRAMES_PER_SECOND), options or SilenceOptions())
     for block in blocks:
-        cutter.add(as_waveform(block))
-        yield from cutter.segments(is_last=False)
+        samples = as_waveform(block)
+        for begin in range(0, len(samples), _PIECE):
+            cutter.add(samples[begin : begin + _PIECE])
+            yield from cutter.segments(is_last=False)
     cutter.end()
     yield from cutter.segments(is_last=True)
 
@@ -187,7 +190,7 @@ class _Cutter:
         useless = max(0, cut - _CONTEXT - _UNIT - self._first_level)
         del self._levels[:useless]
         self._first_level += useless
-        return start * self._frame_samples, samples[:count]
+        return start * self._frame_samples, samples[:count].copy()  # without what is behind
 
 
 def _levels(frames: np.ndarray) -> list[float]:

@@ -9,7 +9,8 @@ from moe_asr.files import PathLike
 
 # Programs that write to a pipe cannot know the size in advance and put one of these placeholders:
 # 0xFFFFFFFF (ffmpeg), 0x80000000 and 0x7FFFFFFF (arecord), 0x7FFFF000 and a little more (sox).
-_PLACEHOLDER_SIZE = 0x7FFFF000
+# Other sizes beyond 2 GB are those of long recordings.
+_PLACEHOLDERS = (range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 0x100000000))
 _LARGEST_SIZE = 0xFFFFFFFE
 
 
@@ -49,7 +50,7 @@ def find_wav_data(path: PathLike) -> WavData | None:
                     elif size == 0:  # an empty file says so in both sizes, a stream in neither
                         unknown = riff_size in (0, 0xFFFFFFFF)
                     else:
-                        unknown = size >= _PLACEHOLDER_SIZE
+                        unknown = any(size in sizes for sizes in _PLACEHOLDERS)
                     available = total - start
                     is_placeholder = unknown and size != available and available > 0
                     return WavData(start, size, available, is_placeholder, order)

@@ -98,6 +98,9 @@ def _main(argv: list[str]) -> int:
     except MoeAsrError as error:
         print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"moe-asr {args.command}: interrupted", file=sys.stderr)
+        return 130  # as shells say of what SIGINT ended
     except BrokenPipeError:  # the reader has seen enough: `moe-asr score ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from moe_asr.cli.transcriber import make_transcriber
     from moe_asr.errors import ConfigError
     from moe_asr.files import write_text
-    from moe_asr.recognizer.formats import get_format
+    from moe_asr.recognizer.formats import get_format, printable
     from moe_asr.recognizer.transcribe import Failure
     from moe_asr.recognizer.transcript_files import document_paths, print_document
 
@@ -84,8 +84,16 @@ def run(args: argparse.Namespace) -> int:
                 failed = True
                 bar.write(f"moe-asr transcribe: error: {outcome.error}", file=sys.stderr)
             elif args.output:
-                write_text(documents[outcome.name], form.write(outcome))
-                bar.write(f"written: {documents[outcome.name]}", file=sys.stdout)
+                document = documents[outcome.name]
+                try:
+                    write_text(document, form.write(outcome))
+                except OSError as error:
+                    failed = True
+                    reason = f"{document}: cannot be written: {error.strerror}"
+                    bar.write(f"moe-asr transcribe: error: {reason}", file=sys.stderr)
+                    continue
+                bar.write(f"written: {printable(str(document))}", file=sys.stdout)
             else:
                 bar.write(print_document(outcome, form, len(documents)), file=sys.stdout, end="")
+            sys.stdout.flush()  # a pipe's reader need not wait for the others
     return int(failed)

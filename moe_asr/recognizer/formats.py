@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ def to_text(transcript: Transcript) -> str:
 
 def to_named_text(transcript: Transcript) -> str:
     """The same, each line with the file's name and a colon before it."""
-    return "".join(f"{transcript.name}: {line}\n" for line in to_text(transcript).splitlines())
+    name = " ".join(printable(transcript.name).splitlines())
+    return "".join(f"{name}: {line}\n" for line in to_text(transcript).split("\n")[:-1])
 
 
 def to_record(transcript: Transcript) -> dict[str, Any]:
@@ -110,7 +112,12 @@ def to_vtt(transcript: Transcript) -> str:
 
 def file_id(name: str) -> str:
     """What a file is called where folders and spaces do not belong: its name without folder and extension."""
-    return "_".join(Path(name).stem.split()) or "_"
+    return "_".join(printable(Path(name).stem).split()) or "_"
+
+
+def printable(name: str) -> str:
+    """A file's name as Unicode: of one that is not in UTF-8, the bytes that are wrong become ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 FORMATS: Mapping[str, TranscriptFormat] = {
@@ -129,6 +136,8 @@ def _finite(value: Any) -> Any:
     """A plain value that JSON can hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Mapping):
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -21,7 +21,7 @@ from moe_asr.audio.blocks import AudioBlocks
 from moe_asr.audio.fbank import make_batch_fbank
 from moe_asr.audio.silence import SilenceOptions, cut_at_silence
 from moe_asr.decode.runner import DecodingMode, make_batches
-from moe_asr.errors import ConfigError, DataError, MoeAsrError
+from moe_asr.errors import ConfigError, DataError, GraphError, MoeAsrError
 from moe_asr.files import PathLike
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.recognizer.finish import EndedSegment
@@ -117,6 +117,7 @@ def transcribe_files(
         ConfigError: on an unknown mode, or batches of no length.
         TextError: naming a phrase that the graph cannot recognise.
     """
+    check_num_alternatives(num_alternatives)
     if not max_batch_seconds > 0.0:
         raise ConfigError(f"max_batch_seconds must be positive, found {max_batch_seconds}")
     mode = DecodingMode.parse(mode) if isinstance(mode, str) else mode
@@ -130,6 +131,12 @@ def check_on_error(on_error: str) -> None:
     """`ConfigError` on what is no `OnError`."""
     if on_error not in ("raise", "report"):
         raise ConfigError(f"on_error must be 'raise' or 'report', found '{on_error}'")
+
+
+def check_num_alternatives(number: int | None) -> None:
+    """`ConfigError` on fewer than none."""
+    if number is not None and number < 0:
+        raise ConfigError(f"num_alternatives must be at least 0, found {number}")
 
 
 def collect_outcomes(
@@ -150,12 +157,16 @@ class StreamIds:
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
+        self._given: set[str] = set()
 
     def of(self, path: PathLike) -> str:
         """The name of the next stream."""
-        name = str(path)
-        self._seen[name] += 1
-        return name if self._seen[name] == 1 else f"{name} ({self._seen[name]})"
+        name = found = str(path)
+        while found in self._given:  # "a (2)" may also be a file's name
+            self._seen[name] += 1
+            found = f"{name} ({self._seen[name] + 1})"
+        self._given.add(found)
+        return found
 
 
 @dataclass(eq=False)
@@ -204,7 +215,7 @@ def _transcribe(
         nonlocal held
         alive = [segment for segment in buffer if segment.file.error is None]
         for batch in make_batches(alive, max_batch_seconds):
-            decoder.decode(batch)
+            _decode(decoder, batch)
             if progress is not None:
                 progress(sum(segment.duration for segment in batch))
         buffer.clear()
@@ -222,6 +233,11 @@ def _transcribe(
                 empty()
                 while waiting and waiting[0].is_read:
                     yield waiting.pop(0).outcome
+            if file.error is not None:  # of a segment: the rest need not be read
+                break
+        file.is_read = True
+        while waiting and waiting[0].error is not None:
+            yield waiting.pop(0).outcome
     empty()
     for file in waiting:
         yield file.outcome
@@ -237,7 +253,7 @@ def _segments(
         while sum(map(len, first)) <= cut.max_segment_seconds * sample_rate:
             block = next(blocks, None)
             if block is None:
-                pieces = iter([(0, np.concatenate(first))])
+                pieces = iter([(0, np.concatenate([np.zeros(0, np.float32), *first]))])
                 break
             first.append(block)
         else:
@@ -249,6 +265,20 @@ def _segments(
     except MoeAsrError as error:
         file.error = error
     file.is_read = True
+
+
+def _decode(decoder: "_BatchDecoder", batch: Sequence[_Segment]) -> None:
+    """Decodes a batch; where that fails, its segments one by one, to find whose fault it is."""
+    try:
+        decoder.decode(batch)
+    except (DataError, GraphError) as error:
+        if len(batch) > 1:
+            for segment in batch:
+                _decode(decoder, [segment])
+        else:
+            file = batch[0].file
+            named = str(error) if file.name in str(error) else f"{file.name}: {error}"
+            file.error = type(error)(named)
 
 
 class _BatchDecoder:

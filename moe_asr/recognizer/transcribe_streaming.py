@@ -13,6 +13,7 @@ from moe_asr.recognizer.transcribe import (
     OnError,
     Progress,
     StreamIds,
+    check_num_alternatives,
     check_on_error,
     collect_outcomes,
     with_alternatives,
@@ -83,6 +84,7 @@ def stream_files(
         ConfigError: if ``max_streams`` is less than 1, or the recogniser has not so many left.
         TextError: naming a phrase that the graph cannot recognise.
     """
+    check_num_alternatives(num_alternatives)
     free = recognizer.options.max_streams - recognizer.num_streams
     if max_streams is None:
         max_streams = max(1, min(free, MAX_STREAMS))

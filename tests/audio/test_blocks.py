@@ -1,5 +1,7 @@
 """Reading by blocks: the same samples and the same complaints as reading whole, in bounded memory."""
 
+import os
+import struct
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from moe_asr.audio.blocks import AudioBlocks
 from moe_asr.audio.io import read_audio
+from moe_asr.audio.reader import AudioReader
 from moe_asr.errors import AudioError
 from tests.audio.test_io import noise, tone, wav_bytes
 
@@ -121,6 +124,31 @@ def test_mistakes_in_samples_come_with_their_block(tmp_path):
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
     with pytest.raises(AudioError, match="cut.mp3: truncated: the header promises 48000 samples"):
         list(AudioBlocks(tmp_path / "cut.mp3", 16000, block_seconds=0.5))
+
+
+def test_what_has_no_end_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")  # to open it would wait for who writes
+    for path in (tmp_path / "pipe.wav", "/dev/zero", "/dev/null"):
+        with pytest.raises(AudioError, match="a pipe or device, not a file"):
+            AudioBlocks(path, 16000)
+
+
+@pytest.mark.parametrize("rate, channels", [(0x7FFFFFFF, 1), (16000, 1024)])
+def test_memory_is_not_what_the_header_asks_for(tmp_path, rate, channels):
+    content = bytearray(wav_bytes(noise(10240)))
+    content[22:28] = struct.pack("<HI", channels, rate)
+    content[32:34] = struct.pack("<H", 2 * channels)
+    (tmp_path / "a.wav").write_bytes(content)
+    with AudioReader(tmp_path / "a.wav", 0) as reader:  # blocks of ten seconds would be 80 GB
+        assert len(reader.read(10 * rate)) == 10240 // channels
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_a_name_need_not_be_unicode(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
+    with open(path, "wb") as file:
+        file.write(wav_bytes(noise(5000)))
+    assert sum(len(block) for block in AudioBlocks(path, 16000)) == 5000
 
 
 MEMORY = """

@@ -147,6 +147,12 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path, data_size, riff_size):
     np.testing.assert_allclose(read, samples, atol=1e-4)
 
 
+def test_a_long_recording_that_is_cut_off_is_truncated(tmp_path):
+    path = write_file(tmp_path / "a.wav", wav_bytes(noise(100), 0x9502F900, 0x9502F924))
+    with pytest.raises(AudioError, match="truncated: the header promises 2500000000 bytes"):
+        read_audio(path)
+
+
 def test_chunks_around_the_samples_do_no_harm(tmp_path):
     samples = noise(1000)
     content = wav_bytes(samples)

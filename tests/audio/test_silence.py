@@ -188,6 +188,20 @@ def test_without_speech_segments_are_long(level):
     assert all(15 * RATE <= len(piece) <= 30 * RATE for _, piece in found[:-1])
 
 
+@pytest.mark.parametrize("rate", [1051, 16000, 22255])
+def test_no_segment_is_longer_than_it_may_be(rate):
+    found = segments(noise(12, 0.1)[: 5 * rate + 9], SilenceOptions(5.0), rate)
+    assert max(len(piece) for _, piece in found) <= 5 * rate
+
+
+def test_a_segment_keeps_no_more_than_its_samples():
+    samples = noise(200, 0.1)
+    for _, piece in cut_at_silence([samples], RATE):
+        assert len(piece if piece.base is None else piece.base) <= 36 * RATE + (1 << 18)
+    first = next(cut_at_silence([samples], RATE))[1]
+    assert first.base is None
+
+
 def test_no_audio_has_no_segments():
     assert segments(np.zeros(0, np.float32)) == []
     assert list(cut_at_silence([], RATE)) == []

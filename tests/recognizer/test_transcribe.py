@@ -14,7 +14,7 @@ from moe_asr.audio.fbank import make_fbank
 from moe_asr.audio.io import read_audio
 from moe_asr.audio.silence import SilenceOptions, cut_at_silence
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, make_method
-from moe_asr.errors import AudioError, ConfigError, DataError, TextError
+from moe_asr.errors import AudioError, ConfigError, DataError, GraphError, TextError
 from moe_asr.fsa.context_phrases import Phrase
 from moe_asr.model.directory import save_model_dir
 from moe_asr.recognizer.options import RecognizerOptions
@@ -193,6 +193,7 @@ def test_any_sound_is_transcribed(recognizer, tmp_path, run):
         "studio.flac": (babble(3.0, sample_rate=48000), 48000, "PCM_24"),
         "tiny.wav": (babble(0.003), 16000, "PCM_16"),
         "sample.wav": (np.ones(1), 16000, "PCM_16"),
+        "less than a sample.wav": (np.ones(1), 48000, "PCM_16"),
     }
     names = [save(tmp_path / name, *sound) for name, sound in sounds.items()]
     for found, (samples, rate, _) in zip(run(recognizer, names), sounds.values(), strict=True):
@@ -320,7 +321,46 @@ def test_a_file_may_be_given_twice(recognizer, files):
         ]
 
 
+@pytest.mark.parametrize("run", [transcribe, transcribe_streaming])
+def test_a_name_that_looks_like_a_repetition_is_no_other_stream(recognizer, tmp_path, run):
+    names = [save(tmp_path / name, babble(0.5)) for name in ("a.wav", "a.wav (2).wav")]
+    Path(names[1]).rename(second := f"{names[0]} (2)")
+    found = run(recognizer, [names[0], second, names[0], names[0]])
+    ids = [one.segments[0].stream_id for one in found]
+    assert ids == [names[0], second, f"{names[0]} (3)", f"{names[0]} (4)"]
+
+
+@pytest.mark.parametrize("error", [GraphError, DataError])
+def test_what_fails_in_the_second_pass_fails_alone(recognizer, files, monkeypatch, error):
+    good = transcribe(recognizer, files)
+    finish = recognizer._finisher.finish
+
+    def failing(segments):
+        if any(segment.stream_id == files[1] for segment in segments):
+            raise error("a word that its tokens do not spell")
+        return finish(segments)
+
+    monkeypatch.setattr(recognizer._finisher, "finish", failing)
+    found = transcribe(recognizer, files, on_error="report")
+    for name, outcome, expected in zip(files, found, good, strict=True):
+        if name != files[1]:
+            same(outcome, expected)
+    assert isinstance(found[1], Failure) and isinstance(found[1].error, error)
+    assert str(found[1].error) == f"{files[1]}: a word that its tokens do not spell"
+
+
+def test_a_bad_file_is_reported_before_the_next_is_read(recognizer, bad_files, files):
+    opened = []
+    names = [list(bad_files)[1], files[0]]
+    outcomes = transcribe_files(recognizer, (opened.append(n) or n for n in names))
+    assert isinstance(next(outcomes), Failure) and len(opened) == 1
+    assert isinstance(next(outcomes), Transcript)
+
+
 def test_what_is_refused(recognizer, files):
+    for run in (transcribe_files, stream_files):
+        with pytest.raises(ConfigError, match="num_alternatives must be at least 0, found -1"):
+            run(recognizer, files, num_alternatives=-1)
     with pytest.raises(ConfigError, match="unknown decoding mode 'half'"):
         transcribe_files(recognizer, files, mode="half")
     with pytest.raises(ConfigError, match="max_batch_seconds must be positive"):

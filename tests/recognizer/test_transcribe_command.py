@@ -1,6 +1,7 @@
 """`moe-asr transcribe`: what it prints, the files it leaves, and what it does with bad ones."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,7 @@ def test_a_channel_is_chosen(command, tmp_path, capsys):
         (["one.wav", "--streaming", "--max-streams", "0"], "--max-streams: max_streams must be"),
         (["one.wav", "--max-segment-seconds", "0"], "max_segment_seconds must be at least 1"),
         (["one.wav", "--min-silence-seconds", "0"], "min_silence_seconds must be between 0.1 and"),
+        (["one.wav", "--format", "json", "--alternatives", "-1"], "num_alternatives must be at"),
         (["one.wav", "--max-batch-seconds", "0"], "max_batch_seconds must be positive"),
         (["one.wav", "--option", "one_best.n=3"], "unknown key 'n'"),
         (["one.wav", "--method", "ctc_greedy"], "ctc_greedy"),
@@ -164,3 +166,34 @@ def test_a_channel_is_chosen(command, tmp_path, capsys):
 def test_what_is_refused(command, capsys, arguments, message):
     assert command(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_names_that_are_not_unicode_or_have_lines(command, place, tmp_path, capfd):
+    names = [os.fsdecode(b"\xff.wav"), "a\nb.wav"]
+    for name in names:
+        soundfile.write(os.fsencode(tmp_path / name), babble(1.0), 16000, format="WAV")
+    files = [tmp_path / name for name in names]
+    for form in ("text", "json", "ctm"):
+        assert command(*files, "--format", form) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert form == "ctm" or len(lines) == 2
+        assert "\\xff" in lines[0]
+    assert command(*files, "--format", "json", "--output", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_document_that_cannot_be_written_fails_alone(command, tmp_path, capsys):
+    (tmp_path / "one.txt").mkdir()
+    assert command("one.wav", "two.flac", "--output", tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert out == f"written: {tmp_path / 'two.txt'}\n"
+    assert f"error: {tmp_path / 'one.txt'}: cannot be written: Is a directory" in err
+
+
+def test_an_interruption_is_no_traceback(command, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moe_asr.audio.reader.AudioReader.read", interrupt)
+    assert command("one.wav") == 130
+    assert "moe-asr transcribe: interrupted" in capsys.readouterr().err
