@@ -69,20 +69,22 @@ def main(argv: list[str] | None = None) -> int:
     Errors in the input, and files that cannot be read or written, print what is wrong and return 2. SIGINT
     returns 130, as a shell's own commands do.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
-        return _main(sys.argv[1:] if argv is None else argv)
+        return _main(argv, chosen)
     except KeyboardInterrupt:
+        print(f"moe-asr {chosen}: interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-def _main(argv: list[str]) -> int:
+def _main(argv: list[str], chosen: str | None) -> int:
     parser = argparse.ArgumentParser(prog="moe-asr", description=__doc__)
     parser.add_argument("--version", action="version", version=f"moe-asr {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # Before torch is imported: idle threads of GNU OpenMP spin for some 10 us, then sleep. By default
     # they spin for milliseconds, and fight the data loader and everybody else for the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, (module_name, help_line) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_line, description=help_line)
         if name == chosen:
@@ -98,9 +100,6 @@ def _main(argv: list[str]) -> int:
     except MoeAsrError as error:
         print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"moe-asr {args.command}: interrupted", file=sys.stderr)
-        return 130  # as shells say of what SIGINT ended
     except BrokenPipeError:  # the reader has seen enough: `moe-asr score ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
