@@ -124,7 +124,7 @@ class Recognizer:
             raise ConfigError("streams are searched by the native engine (engine: native)")
         self.method, self.engine, self.graph = method, engine, method.first_pass.graph
         self._finisher, self._timer = finisher, finisher.timer
-        self.search = SegmentSearch(engine, method.options.partial)
+        self.search = SegmentSearch(engine, loaded.tokenizer, method.options.partial)
         self._segmenter = Segmenter(loaded.model, self.search, options, self._timer)
         self._pool = StreamPool(
             loaded.model.encoder, options.max_streams, options.chunk_size, options.num_left_chunks

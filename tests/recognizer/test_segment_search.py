@@ -22,11 +22,11 @@ def frames(tokenizer: CharTokenizer, said: list[str]) -> torch.Tensor:
 
 
 def test_silence_and_separators_are_no_words() -> None:
-    tokenizer = CharTokenizer.from_texts(["a ba"])
-    lexicon = lexicon_from_tokenizer(["a", "ba"], tokenizer)
-    labels = np.array([lexicon.word_table()["a"], lexicon.word_table()["ba"]])
+    tokenizer = CharTokenizer.from_texts(["a ba bb"])
+    lexicon = lexicon_from_tokenizer(["a", "ba", "bb"], tokenizer)
+    labels = np.array([lexicon.word_table()[word] for word in ("a", "ba", "bb")])
     one_word = Fst.from_arcs(
-        np.zeros(2, int), np.ones(2, int), labels, labels, [-0.5, -1.0], [-np.inf, 0.0]
+        np.zeros(3, int), np.ones(3, int), labels, labels, [-0.5, -1.0, -1.2], [-np.inf, 0.0]
     )
     graphs = build_graphs(lexicon, one_word, tokenizer.tokens)
     cases = {
@@ -34,10 +34,11 @@ def test_silence_and_separators_are_no_words() -> None:
         ("\u2581", "", "", "", ""): (5, ""),
         ("\u2581", "", "a", "a", "", ""): (2, "a"),
         ("\u2581", "b", "", "a"): (0, "ba"),
+        ("\u2581", "b", "", ""): (2, ""),  # the beginning of a word
         ("\u2581", "a", "", "", "\u2581", ""): (4, "a"),
     }
     for graph in (graphs.lg, graphs.hlg):
-        search = SegmentSearch(NativeEngine(graph), ends_anywhere=True)
+        search = SegmentSearch(NativeEngine(graph), tokenizer, ends_anywhere=True)
         rows = [frames(tokenizer, list(said)) for said in cases]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = [len(said) for said in cases]
