@@ -350,7 +350,7 @@ class Recognizer:
             [stream.id for stream, _, _ in alive],
         )
         for stream, one, chunk in alive:
-            stream._segment.read(one, chunk.argmax(1).numpy() == 0)
+            stream._segment.read(one, chunk.argmax(1).numpy())
             stream.num_frames += len(one)
         self._spent("search", time.perf_counter() - now)
         return last

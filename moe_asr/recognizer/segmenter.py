@@ -39,6 +39,7 @@ class Segment:
         search: the state of the engine.
         context: of the phrases that the stream listens for.
         memory: [chunk] (T, D) of the encoder.
+        best_tokens: [chunk] (T,) the most probable token of each frame.
         features: [chunk] (n, F), used up; kept where the segment is encoded again when it ends.
         num_frames: encoder frames so far.
         num_blanks: frames at the end whose most probable token is blank.
@@ -50,6 +51,7 @@ class Segment:
     search: "NativeStream"
     context: "ContextGraph | None" = None
     memory: list[Tensor] = field(default_factory=list)
+    best_tokens: list[np.ndarray] = field(default_factory=list)
     features: list[np.ndarray] = field(default_factory=list)
     num_frames: int = 0
     num_blanks: int = 0
@@ -58,14 +60,16 @@ class Segment:
     @property
     def num_bytes(self) -> int:
         memory = sum(chunk.numel() * chunk.element_size() for chunk in self.memory)
-        return memory + sum(part.nbytes for part in self.features) + self.search.num_bytes
+        arrays = sum(part.nbytes for part in (*self.features, *self.best_tokens))
+        return memory + arrays + self.search.num_bytes
 
-    def read(self, memory: Tensor, is_blank: np.ndarray) -> None:
-        """Keeps a chunk (T, D) that has been searched; ``is_blank`` (T,) bool."""
+    def read(self, memory: Tensor, best_tokens: np.ndarray) -> None:
+        """Keeps a chunk (T, D) that has been searched, and the most probable token of each frame (T,)."""
         self.memory.append(memory.clone())  # not a view of the whole batch
+        self.best_tokens.append(best_tokens)
         self.num_frames += len(memory)
-        spoken = np.flatnonzero(~is_blank)
-        blanks = len(is_blank) - 1 - int(spoken[-1]) if len(spoken) else len(is_blank)
+        spoken = np.flatnonzero(best_tokens)
+        blanks = len(best_tokens) - 1 - int(spoken[-1]) if len(spoken) else len(best_tokens)
         self.num_blanks = blanks if len(spoken) else self.num_blanks + blanks
 
 
@@ -166,8 +170,7 @@ class Segmenter:
         ended = self._ended(segment, search, frame, stream_id, reason)
         following = self._next(segment, frame)
         self._engine.advance([following.search], [log_probs[frame:]], [stream_id])
-        is_blank = log_probs.argmax(1).numpy() == 0
-        following.read(memory[frame:], is_blank[frame:])
+        following.read(memory[frame:], log_probs[frame:].argmax(1).numpy())
         features = None
         if segment.features:
             features = np.concatenate(segment.features)
@@ -209,10 +212,11 @@ class Segmenter:
     def _ended(
         self, segment: Segment, search: "NativeStream", num_frames: int, stream_id: str, reason: str
     ) -> EndedSegment:
+        best_tokens = np.concatenate([*segment.best_tokens, np.zeros(0, np.int64)])
         return EndedSegment(
             stream_id=stream_id,
             segment=segment.number,
-            lattice=self._search.finish(search),
+            lattice=self._search.finish(search, best_tokens[:num_frames]),
             endpoint=reason,
             first_frame=segment.first_frame,
             memory=self._memory(segment)[:num_frames],

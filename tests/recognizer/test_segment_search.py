@@ -7,7 +7,7 @@ from moe_asr.fsa.build import build_graphs
 from moe_asr.fsa.fst import Fst
 from moe_asr.fsa.native import NativeEngine
 from moe_asr.fsa.nbest import nbest
-from moe_asr.recognizer.segment_search import SegmentSearch
+from moe_asr.recognizer.segment_search import WITHIN, SegmentSearch
 from moe_asr.text.lexicon import lexicon_from_tokenizer
 from moe_asr.text.tokenizer import CharTokenizer
 
@@ -53,3 +53,28 @@ def test_silence_and_separators_are_no_words() -> None:
                 assert graph.word_symbols(nbest(lattice, 1)[0].words) == [word]
             else:  # the engine itself says a word
                 assert graph.word_symbols(nbest(search.engine.finish(state), 1)[0].words)
+
+
+def test_a_word_that_the_language_model_does_not_like_is_heard_all_the_same() -> None:
+    """The best path leaves it unfinished, and so does not pay for it; the model saw its tokens."""
+    tokenizer = CharTokenizer.from_texts(["baba babb"])
+    lexicon = lexicon_from_tokenizer(["baba", "babb"], tokenizer)
+    labels = np.array([lexicon.word_table()[word] for word in ("baba", "babb")])
+    dear = Fst.from_arcs(
+        np.zeros(2, int), np.ones(2, int), labels, labels, [-40.0, -40.0], [-np.inf, 0.0]
+    )
+    graphs = build_graphs(lexicon, dear, tokenizer.tokens)
+    whole, half = ["\u2581", "b", "a", "b", "a", ""], ["\u2581", "b", "a", "b", "", ""]
+    spread = [""] * WITHIN
+    cases = {
+        "baba": whole,
+        "": half,
+        " ": ["\u2581", "b", "a", *spread, "b", "a", ""],  # each of them long after the other
+    }
+    for graph in (graphs.lg, graphs.hlg):
+        search = SegmentSearch(NativeEngine(graph), tokenizer, ends_anywhere=True)
+        for word, said in cases.items():
+            rows = frames(tokenizer, said)
+            (lattice,) = search.search(rows[None], [len(rows)], ["x"], [None])
+            found = graph.word_symbols(nbest(lattice, 1)[0].words) if not lattice.is_empty else []
+            assert found == word.split()
