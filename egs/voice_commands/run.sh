@@ -212,7 +212,7 @@ if runs 10; then
   on_one_core "$python" -m moe_asr.cli decode "${arguments[@]}" --mode full --mode "$streaming" \
     --mode chunk8-left16 --mode chunk4-left32 --scales "$work/moe_$unit/scales_release" --scales-mode "$streaming" \
     --manifest "$data/cuts_test.jsonl.gz" --threads 1 --output "$work/moe_$unit/decode_release"
-  moe_asr release --model "$model" --graph "$graph/LG.safetensors" --about "$recipe/conf/release.yaml" \
+  moe_asr release --model "$model" --graph "$graph/LG.safetensors" --about "$recipe/local/release.yaml" \
     --scales "$work/moe_$unit/scales_release" --mode "$streaming" "${search[@]}" \
     --correction "$work/moe_$unit/times.json" --chunk-sizes 16 8 4 --results "$work/moe_$unit/decode_release" \
     --output "$work/release"

@@ -101,12 +101,20 @@ def _main(argv: list[str], chosen: str | None) -> int:
         print(f"moe-asr {args.command}: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough: `moe-asr score ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         print(f"moe-asr {args.command}: error: {where}{error.strerror or error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # what cannot be written would be tried again at exit, with a status of its own
+            _discard_stdout()
         return 2
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -118,6 +118,7 @@ def test_a_second_ctrl_c_interrupts_without_a_traceback(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While a chunk is decoded; and one before anything listens."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     interrupts = iter([2, 0])
     decode = Recognizer.decode
 
@@ -139,6 +140,7 @@ def test_a_second_ctrl_c_interrupts_without_a_traceback(
         lambda args: os.kill(os.getpid(), signal.SIGINT),
     )
     assert main(arguments) == 130
+    signal.signal(signal.SIGINT, before)
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err and not printed.out
 
