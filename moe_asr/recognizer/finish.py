@@ -203,7 +203,12 @@ class SegmentFinisher:
             result,
             text=hypothesis.text,
             words=tuple(
-                Word(word.word, start + word.start_seconds, start + word.end_seconds, confidence)
+                Word(
+                    word.word,
+                    min(start + word.start_seconds, result.end_seconds),  # sums are rounded
+                    min(start + word.end_seconds, result.end_seconds),
+                    confidence,
+                )
                 for word, confidence in words
             ),
             num_stable=len(words),

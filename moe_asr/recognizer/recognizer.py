@@ -291,14 +291,16 @@ class Recognizer:
             if stream.failure is not None:
                 continue
             with self._alone(stream):
+                if is_last:
+                    ended.append((stream, self._end(stream, INPUT_FINISHED)))
+                    continue
                 status = self.engine.partial(stream._segment.search)
-                reason = (
-                    INPUT_FINISHED if is_last else self._segmenter.endpoint(stream._segment, status)
-                )
-                if reason:
-                    ended.append((stream, self._end(stream, reason, status)))
+                reason = self._segmenter.endpoint(stream._segment, status)
                 if reason in CUTS:
+                    ended.append((stream, self._end(stream, reason, status)))
                     status = self.engine.partial(stream._segment.search)
+                elif reason:
+                    ended.append((stream, self._end(stream, reason)))
                 if reason in CUTS or not reason:
                     partials.append((stream, status))
         self._spent("search", time.perf_counter() - since)
@@ -389,11 +391,12 @@ class Recognizer:
         if not stream.is_finished:
             self._release(stream)
 
-    def _end(self, stream: Stream, reason: str, status: "PartialResult") -> Ended:
+    def _end(self, stream: Stream, reason: str, status: "PartialResult | None" = None) -> Ended:
+        """Ends the segment; ``status`` says where to cut it, if it is to be cut."""
         segment, lookahead = stream._segment, None
         if self.options.full_context_final and reason != INPUT_FINISHED:
             lookahead = stream._queue.take(0, self._pool.window - self._pool.step)
-        if reason in CUTS:
+        if status is not None:
             ended = self._segmenter.cut(segment, status, stream.id, reason, lookahead)
         else:
             ended = self._segmenter.end(segment, stream.id, reason, lookahead)
