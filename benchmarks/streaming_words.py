@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import kaldialign
 import numpy as np
+import torch
 
 from benchmarks.spoken_streams import Spoken, say_sentences
 from moe_asr.data.noises import make_noise
@@ -60,6 +61,7 @@ def noise(kind: str, dbfs: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # threads that wait for one another are slow beside other work
     rng = np.random.default_rng(0)
     loaded, graph, options = read_release(RELEASE)
     report: dict[str, object] = {}
