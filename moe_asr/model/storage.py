@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from moe_asr.errors import CheckpointError, ConfigError
 from moe_asr.files import PathLike
 from moe_asr.nn.moe.layer import MixtureFeedForward
+from moe_asr.nn.quantization import dequantize, quantize
 
 FLOAT32, FLOAT16, INT8 = STORAGES = ("float32", "float16", "int8")
 SCALE = ".scale"  # the scales of tensor NAME are tensor NAME.scale
 _KEY, _VERSION_KEY, _VERSION = "moe_asr.storage", "moe_asr.storage_version", "1"
-_LARGEST = 127  # the most negative value, -128, is not used
 
 
 def matrices_of(model: nn.Module) -> list[str]:
@@ -37,29 +37,6 @@ def matrices_of(model: nn.Module) -> list[str]:
         elif isinstance(module, MixtureFeedForward):
             names += [f"{prefix}.w1", f"{prefix}.w2"]
     return names
-
-
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 values and scales of a matrix, one scale for each output channel.
-
-    Args:
-        weight: (out, in), or (E, in, out) for E stacked experts; finite.
-
-    Returns:
-        int8 of the same shape, in -127..127, and float32 scales, (out,) or (E, out); a channel of zeros has
-        scale 0.
-    """
-    axis = 1 if weight.ndim == 3 else -1  # the inputs, over which a channel sums
-    weight = weight.float()
-    scale = weight.abs().amax(axis) / _LARGEST
-    step = torch.where(scale > 0.0, scale, torch.ones_like(scale)).unsqueeze(axis)
-    values = torch.round(weight / step).clamp_(-_LARGEST, _LARGEST)
-    return values.to(torch.int8), scale
-
-
-def dequantize(values: Tensor, scale: Tensor) -> Tensor:
-    """The float32 weights of what `quantize` gave."""
-    return values.float() * scale.unsqueeze(1 if values.ndim == 3 else -1)
 
 
 def pack(model: nn.Module, storage: str = FLOAT32) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,0 +1,291 @@
+"""Vector instructions for kernels that numba compiles: the innermost loops, written in LLVM's terms.
+
+What numba's own loops cannot say is here: a tile of a matrix product held in registers, prefetches, 8-bit dot
+products, atomics. Memory is named by addresses (int64), the vectors are as wide as the machine has them.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import binding, ir
+from numba import float32, int32, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+try:
+    _FEATURES = {name for name, has in binding.get_host_cpu_features().items() if has}
+except RuntimeError:  # LLVM cannot tell on this system
+    _FEATURES = set()
+
+LANES = 16 if "avx512f" in _FEATURES else 8 if "avx" in _FEATURES else 4
+PANEL = 2 * LANES  # columns of a tile: two vectors
+# rows of a tile: its accumulators, two vectors of weights and one of the input fill the registers
+ROWS = 6 if LANES == 8 else 12
+DOT = (
+    "llvm.x86.avx512.vpdpbusd.512" if LANES == 16 and "avx512vnni" in _FEATURES
+    else "llvm.x86.avx512.vpdpbusd.256" if LANES == 8 and "avxvnni" in _FEATURES
+    else ""
+)  # fmt: skip
+
+# As `numba.njit`, for kernels: division by zero gives inf and is no error, which lets loops be vectorised; sums
+# may be reordered, but NaN and inf stay what they are.
+kernel = numba.njit(
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath={"reassoc", "contract", "arcp", "nsz", "afn"},
+)
+
+_I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
+_TILE_ARGUMENTS = (types.int64,) * 7
+
+
+def _call(builder: ir.IRBuilder, result: ir.Type, name: str, arguments: list[ir.Value]) -> Any:
+    function = ir.FunctionType(result, [one.type for one in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+
+
+def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type, align: int) -> Any:
+    loaded = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    loaded.align = align
+    return loaded
+
+
+def _splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType) -> Any:
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(nothing, scalar, _I32(0))
+    zeros = ir.Constant(ir.VectorType(_I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(first, nothing, zeros)
+
+
+def _prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int) -> None:
+    pointer = builder.inttoptr(address, _I8.as_pointer())
+    _call(builder, ir.VoidType(), "llvm.prefetch.p0i8", [pointer, _I32(0), _I32(locality), _I32(1)])
+
+
+def _multiply_add(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
+    return _call(builder, _FLOATS, f"llvm.fmuladd.v{LANES}f32", [x, weight, total])
+
+
+def _dot(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
+    return _call(builder, _INTS, DOT, [total, x, weight])
+
+
+def _portable_dot(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
+    """total + the sum over four bytes of unsigned x times signed weight, in every lane of 32 bits."""
+    for byte in range(4):
+        left = ir.Constant(_INTS, [24 - 8 * byte] * LANES)
+        down = ir.Constant(_INTS, [24] * LANES)
+        unsigned = builder.lshr(builder.shl(x, left), down)
+        signed = builder.ashr(builder.shl(weight, left), down)
+        total = builder.add(total, builder.mul(unsigned, signed))
+    return total
+
+
+def _tile(kind: ir.VectorType, step_function: Any) -> Any:
+    """Code of a tile of ``kind``: out[m, v] = sum over k of step(x_m[k], w[k, v])."""
+
+    def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        rows_type, vectors_type, locality_type = signature.args[:3]
+        num_rows, num_vectors = rows_type.literal_value, vectors_type.literal_value
+        rows, count, weights, weight_step, out, ahead, ahead_step = arguments[3:]
+        zero = ir.Constant(kind, [0] * LANES)
+        xs = [_load(builder, builder.add(rows, _I64(8 * m)), _I64, 8) for m in range(num_rows)]
+        totals = [
+            [cgutils.alloca_once_value(builder, zero) for _ in range(num_vectors)] for _ in xs
+        ]
+        weight_at = cgutils.alloca_once_value(builder, weights)
+        ahead_at = cgutils.alloca_once_value(builder, ahead)
+        width = 4 * LANES
+        with cgutils.for_range(builder, count) as loop:
+            offset = builder.shl(loop.index, _I64(2))
+            at, prefetched = builder.load(weight_at), builder.load(ahead_at)
+            weight = []
+            for v in range(num_vectors):
+                weight.append(_load(builder, builder.add(at, _I64(width * v)), kind, 4))
+                if locality_type.literal_value > 0 and v * width % 64 == 0:
+                    address = builder.add(prefetched, _I64(width * v))
+                    _prefetch(builder, address, locality_type.literal_value)
+            for m, x in enumerate(xs):
+                four_bytes = _load(builder, builder.add(x, offset), kind.element, 4)
+                everywhere = _splat(builder, four_bytes, kind)
+                for v in range(num_vectors):
+                    total = builder.load(totals[m][v])
+                    total = step_function(builder, everywhere, weight[v], total)
+                    builder.store(total, totals[m][v])
+            builder.store(builder.add(at, weight_step), weight_at)
+            builder.store(builder.add(prefetched, ahead_step), ahead_at)
+        for m in range(num_rows):
+            for v in range(num_vectors):
+                address = builder.add(out, _I64(width * (m * num_vectors + v)))
+                stored = builder.store(
+                    builder.load(totals[m][v]), builder.inttoptr(address, kind.as_pointer())
+                )
+                stored.align = 4
+        return context.get_dummy_value()
+
+    return make
+
+
+@intrinsic(prefer_literal=True)
+def tile_float32(
+    context, num_rows, num_vectors, locality, rows, count, weights, weight_step, out, ahead, ahead_step
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """A tile of a float32 matrix product: out[m, :] = sum over k < count of x_m[k] * w[k, :].
+
+    Args:
+        num_rows, num_vectors: literals, the tile is num_rows x num_vectors * LANES.
+        locality: literal, of the prefetches: 3 to the first-level cache, 2 to the second, 0 none.
+        rows: address of ``num_rows`` addresses (int64) of the float32 rows x_m.
+        count: terms of the sum.
+        weights: address of the tile's columns at k = 0, ``weight_step`` bytes further for each k.
+        out: address of num_rows * num_vectors * LANES float32.
+        ahead, ahead_step: what is prefetched: an address, and by how much it moves for each k.
+    """
+    signature = types.void(num_rows, num_vectors, locality, *_TILE_ARGUMENTS)
+    return signature, _tile(_FLOATS, _multiply_add)
+
+
+@intrinsic(prefer_literal=True)
+def tile_int8(
+    context, num_rows, num_vectors, locality, rows, count, weights, weight_step, out, ahead, ahead_step
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`tile_float32` of unsigned 8-bit rows and signed 8-bit weights, summed in int32, four terms at a time.
+
+    ``count`` is in fours; a lane of the weights is the four bytes w[4 k .. 4 k + 3, column].
+    """
+    signature = types.void(num_rows, num_vectors, locality, *_TILE_ARGUMENTS)
+    return signature, _tile(_INTS, _dot if DOT else _portable_dot)
+
+
+@intrinsic(prefer_literal=True)
+def tile_int8_portable(
+    context, num_rows, num_vectors, locality, rows, count, weights, weight_step, out, ahead, ahead_step
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`tile_int8` without instructions for it, what machines that have none run: the same to the bit."""
+    signature = types.void(num_rows, num_vectors, locality, *_TILE_ARGUMENTS)
+    return signature, _tile(_INTS, _portable_dot)
+
+
+@intrinsic
+def float_of_bits(context, bits):  # type: ignore[no-untyped-def]
+    """The float32 whose bits are an int32's."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], _F32)
+
+    return types.float32(types.int32), make
+
+
+def _view(element: Any) -> Any:
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        address, length = arguments
+        array_type = signature.return_type
+        array = context.make_array(array_type)(context, builder)
+        size = context.get_abi_sizeof(context.get_data_type(element))
+        context.populate_array(
+            array,
+            data=builder.inttoptr(address, context.get_data_type(element).as_pointer()),
+            shape=cgutils.pack_array(builder, [length]),
+            strides=cgutils.pack_array(builder, [_I64(size)]),
+            itemsize=_I64(size),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return types.Array(element, 1, "C")(types.int64, types.int64), make
+
+
+@intrinsic
+def floats(context, address, length):  # type: ignore[no-untyped-def]
+    """The (length,) float32 array at an address. It owns nothing."""
+    return _view(types.float32)
+
+
+@intrinsic
+def integers(context, address, length):  # type: ignore[no-untyped-def]
+    """The (length,) int64 array at an address."""
+    return _view(types.int64)
+
+
+@intrinsic
+def small_integers(context, address, length):  # type: ignore[no-untyped-def]
+    """The (length,) int32 array at an address."""
+    return _view(types.int32)
+
+
+@intrinsic
+def unsigned_bytes(context, address, length):  # type: ignore[no-untyped-def]
+    """The (length,) uint8 array at an address."""
+    return _view(types.uint8)
+
+
+@intrinsic
+def signed_bytes(context, address, length):  # type: ignore[no-untyped-def]
+    """The (length,) int8 array at an address."""
+    return _view(types.int8)
+
+
+@intrinsic
+def atomic_add(context, address, value):  # type: ignore[no-untyped-def]
+    """Adds to the int64 at an address, for all threads to see; returns what was there before."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
+        return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), make
+
+
+@intrinsic
+def atomic_load(context, address):  # type: ignore[no-untyped-def]
+    """The int64 at an address, as other threads last stored it."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(types.int64), make
+
+
+@intrinsic
+def atomic_store(context, address, value):  # type: ignore[no-untyped-def]
+    """Stores an int64 at an address, after everything that this thread stored before."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
+        builder.store_atomic(arguments[1], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), make
+
+
+@intrinsic
+def pause(context):  # type: ignore[no-untyped-def]
+    """Tells the processor that this thread is waiting in a loop."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if "sse2" in _FEATURES:
+            _call(builder, ir.VoidType(), "llvm.x86.sse2.pause", [])
+        return context.get_dummy_value()
+
+    return types.void(), make
+
+
+@kernel
+def exp(x):  # type: ignore[no-untyped-def]
+    """e to the power of a float32 in -87.3..88.3 (others as the nearest of these), to 2e-7 of its value."""
+    x = float32(-87.33655) if x < float32(-87.33655) else x
+    x = float32(88.37626) if x > float32(88.37626) else x
+    number = int32(int32(x * float32(1.4426950408889634) + float32(192.5)) - int32(192))
+    rounded = float32(number)
+    rest = x - rounded * float32(0.693359375) + rounded * float32(2.12194440e-4)
+    value = float32(1.9875691500e-4)
+    value = value * rest + float32(1.3981999507e-3)
+    value = value * rest + float32(8.3334519073e-3)
+    value = value * rest + float32(4.1665795894e-2)
+    value = value * rest + float32(1.6666665459e-1)
+    value = value * rest + float32(0.5)
+    value = value * rest * rest + rest + float32(1.0)
+    return value * float_of_bits(int32(int32(number + int32(127)) << int32(23)))
