@@ -1,7 +1,7 @@
 """Symmetric 8-bit weights with one scale for each output channel, and what they stand for.
 
-w is q = round(w / s) with s = max |w| / 127 over the channel, so that s * q is within s / 2 of w, and y = x W is
-(x Q) with its columns scaled by s (Krishnamoorthi, arXiv 1806.08342, section 3).
+w is q = round(w / s) with s = max |w| / 127 over the channel, so that s * q is within s / 2 of w, and y = x W
+is (x Q) with its columns scaled by s (Krishnamoorthi, arXiv 1806.08342, section 3).
 """
 
 import torch

@@ -1,24 +1,22 @@
 """Matrix products with packed weights, float32 or int8, with their bias, activation and sum in one pass.
 
-A matrix (K, N) is packed in panels of PANEL columns, each one stream of memory: [panel][k][column] in float32,
-[panel][k / 4][column][k % 4] in int8. Panels are shared out among the threads; a panel is multiplied with tiles
-of up to ROWS rows, and while it is, the next one is fetched: with few rows a product costs what reading its
-weights costs.
+A matrix (K, N) is packed in panels of PANEL columns, each one stream of memory: [panel][k][column] in
+float32, [panel][k / 4][column][k % 4] in int8. Panels are shared out among the threads; a panel is multiplied
+with tiles of up to ROWS rows, and while it is, the next one is fetched: with few rows a product costs what
+reading its weights costs.
 
 int8 (dynamic): weights are symmetric, one scale a column; inputs are quantised to unsigned 8 bits row by row,
-x = scale * (q - zero), and y = row scale * column scale * (sum q w - zero * sum w) + bias (Jacob et al., arXiv
-1712.05877).
+x = scale * (q - zero), and y = row scale * column scale * (sum q w - zero * sum w) + bias (Jacob et al.,
+arXiv 1712.05877).
 """
 
-from numba import float32, int32
-
+from moe_asr.nn.cpu.compiler import float32, int32, kernel
 from moe_asr.nn.cpu.simd import (
     PANEL,
     ROWS,
     exp,
     floats,
     integers,
-    kernel,
     small_integers,
     tile_float32,
     tile_int8,

@@ -6,11 +6,11 @@ products, atomics. Memory is named by addresses (int64), the vectors are as wide
 
 from typing import Any
 
-import numba
 from llvmlite import binding, ir
-from numba import float32, int32, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from moe_asr.nn.cpu.compiler import float32, int32, intrinsic, kernel
 
 try:
     _FEATURES = {name for name, has in binding.get_host_cpu_features().items() if has}
@@ -26,15 +26,6 @@ DOT = (
     else "llvm.x86.avx512.vpdpbusd.256" if LANES == 8 and "avxvnni" in _FEATURES
     else ""
 )  # fmt: skip
-
-# As `numba.njit`, for kernels: division by zero gives inf and is no error, which lets loops be vectorised; sums
-# may be reordered, but NaN and inf stay what they are.
-kernel = numba.njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "arcp", "nsz", "afn"},
-)
 
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)

@@ -1,7 +1,7 @@
 """Threads that run one kernel together, and wait for one another inside it.
 
-A kernel that is run by a team of n threads is called n times at once, with ranks 0..n-1; between its phases it
-calls `barrier`. The threads hold no GIL while they do, wait actively for a moment and then let others run.
+A kernel that is run by a team of n threads is called n times at once, with ranks 0..n-1; between its phases
+it calls `barrier`. The threads hold no GIL while they do, wait actively for a moment and then let others run.
 """
 
 import os
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from moe_asr.nn.cpu.simd import atomic_add, atomic_load, atomic_store, kernel, pause
+from moe_asr.nn.cpu.compiler import kernel
+from moe_asr.nn.cpu.simd import atomic_add, atomic_load, atomic_store, pause
 
 _SPINS = 2000  # pauses before a waiting thread offers its core, each some 40 to 140 cycles
 
