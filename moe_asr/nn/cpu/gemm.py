@@ -12,12 +12,15 @@ arXiv 1712.05877).
 
 from moe_asr.nn.cpu.compiler import float32, int32, kernel
 from moe_asr.nn.cpu.simd import (
+    ADD,
     PANEL,
     ROWS,
-    exp,
+    STORE,
+    STORE_RELU,
+    STORE_SILU,
+    finish_tile,
     floats,
     integers,
-    small_integers,
     tile_float32,
     tile_int8,
 )
@@ -26,13 +29,14 @@ from moe_asr.nn.cpu.simd import (
 DATA, INPUTS, OUTPUTS, BIAS, SCALES, SUMS, IS_INT8, PANEL_BYTES = range(8)
 MATRIX_FIELDS = 8
 
-# What becomes of a product y
-STORE, STORE_SILU, STORE_RELU, ADD = range(4)  # out = y, silu(y), relu(y); out += gate * y
-
-# Scratch memory of a thread, in bytes: row addresses, the tile as it comes, and as float32
-_TILE_AT = 8 * ROWS
-_FLOAT_TILE_AT = _TILE_AT + 4 * ROWS * PANEL
-SCRATCH_BYTES = _FLOAT_TILE_AT + 4 * ROWS * PANEL + 64
+# Scratch memory of a thread, in bytes: addresses of rows of the input and of the output, scales and zeros of
+# input rows, the tile as it comes, and a tile for the last columns
+_OUTS_AT = 8 * ROWS
+_ROW_SCALES_AT = _OUTS_AT + 8 * ROWS
+_ROW_ZEROS_AT = _ROW_SCALES_AT + 4 * ROWS
+_TILE_AT = (_ROW_ZEROS_AT + 4 * ROWS + 63) // 64 * 64
+_LAST_AT = _TILE_AT + 4 * ROWS * PANEL
+SCRATCH_BYTES = _LAST_AT + 4 * ROWS * PANEL
 
 _AHEAD_BYTES = 4096  # how far ahead of its use a tile that is alone fetches its weights
 _L2 = 2  # prefetches go to the second-level cache
@@ -99,39 +103,61 @@ def _int8_tile(num_rows, rows, count, weights, out, ahead, ahead_step):  # type:
 
 
 @kernel
-def _to_float(tile, out, num_rows, columns, scales, sums, row_scales, row_zeros, row_index, first):  # type: ignore[no-untyped-def]  # fmt: skip
-    """The float32 values of an int8 tile, without the bias."""
-    for i in range(num_rows):
-        row = row_index[first + i]
-        scale, zero = row_scales[row], row_zeros[row]
-        for j in range(PANEL):
-            total = float32(tile[i * PANEL + j]) - zero * sums[columns + j]
-            out[i * PANEL + j] = scale * scales[columns + j] * total
-
-
-@kernel
-def _finish(mode, tile, num_rows, columns, width, bias, out, out_stride, out_index, first, gates):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Bias, activation or gate; then to the output."""
-    for i in range(num_rows):
-        at = out_index[first + i] * out_stride + columns
-        to = out[at : at + width]
-        start = i * PANEL
+def _finish(
+    is_int8, mode, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`finish_tile`, whose first two arguments must be constants."""
+    if is_int8:
         if mode == STORE:
-            for j in range(width):
-                to[j] = tile[start + j] + bias[columns + j]
+            finish_tile(
+                1, STORE, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+            )
         elif mode == STORE_SILU:
-            for j in range(PANEL):
-                y = tile[start + j] + bias[columns + j]
-                tile[start + j] = y / (float32(1.0) + exp(-y))
-            for j in range(width):
-                to[j] = tile[start + j]
+            finish_tile(
+                1,
+                STORE_SILU,
+                num_rows,
+                tile,
+                row_scales,
+                row_zeros,
+                scales,
+                sums,
+                bias,
+                outs,
+                gates,
+            )
         elif mode == STORE_RELU:
-            for j in range(width):
-                to[j] = max(tile[start + j] + bias[columns + j], float32(0.0))
+            finish_tile(
+                1,
+                STORE_RELU,
+                num_rows,
+                tile,
+                row_scales,
+                row_zeros,
+                scales,
+                sums,
+                bias,
+                outs,
+                gates,
+            )
         else:
-            gate = gates[first + i]
-            for j in range(width):
-                to[j] += gate * (tile[start + j] + bias[columns + j])
+            finish_tile(
+                1, ADD, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+            )
+    elif mode == STORE:
+        finish_tile(
+            0, STORE, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+        )
+    elif mode == STORE_SILU:
+        finish_tile(
+            0, STORE_SILU, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+        )
+    elif mode == STORE_RELU:
+        finish_tile(
+            0, STORE_RELU, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+        )
+    else:
+        finish_tile(0, ADD, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates)
 
 
 @kernel
@@ -150,21 +176,20 @@ def multiply(
             ``row_scales`` and ``row_zeros`` (float32, of each row), padded to a multiple of four.
         x_index: int64; row i of the product is row x_index[first + i] of the input ...
         first, num_rows: ... for i < num_rows.
-        out, out_stride: (..., ) float32 output; row i goes to out_index[first + i] * out_stride.
+        out, out_stride: 1-d float32; row i of the product goes to out_index[first + i] * out_stride.
         out_index: int64.
         gates: float32, gates[first + i] is row i's factor when the mode is ADD.
     """
     inputs, outputs, data = matrix[INPUTS], matrix[OUTPUTS], matrix[DATA]
     is_int8, panel_bytes = matrix[IS_INT8] != 0, matrix[PANEL_BYTES]
     num_panels = (outputs + PANEL - 1) // PANEL
-    padded = num_panels * PANEL
-    bias = floats(matrix[BIAS], padded)
     num_tiles = (num_rows + ROWS - 1) // ROWS
-    rows = integers(scratch, ROWS)
-    tile = floats(scratch + _FLOAT_TILE_AT, ROWS * PANEL)
-    int8_tile = small_integers(scratch + _TILE_AT, ROWS * PANEL)
-    scales, sums = floats(matrix[SCALES], padded), floats(matrix[SUMS], padded)
+    rows, outs = integers(scratch, ROWS), integers(scratch + _OUTS_AT, ROWS)
+    tile_scales = floats(scratch + _ROW_SCALES_AT, ROWS)
+    tile_zeros = floats(scratch + _ROW_ZEROS_AT, ROWS)
+    tile, last = scratch + _TILE_AT, scratch + _LAST_AT
     count = (inputs + 3) // 4 if is_int8 else inputs
+    first_gate, out_at = gates.ctypes.data, out.ctypes.data
     for panel in range(rank * num_panels // size, (rank + 1) * num_panels // size):
         weights = data + panel * panel_bytes
         columns = panel * PANEL
@@ -173,28 +198,45 @@ def multiply(
             begin, end = t * num_rows // num_tiles, (t + 1) * num_rows // num_tiles
             tile_rows = end - begin
             for i in range(tile_rows):
-                rows[i] = x + x_index[first + begin + i] * x_stride
+                at = first + begin + i
+                row = x_index[at]
+                rows[i] = x + row * x_stride
+                outs[i] = out_at + (out_index[at] * out_stride + columns) * 4
+                if is_int8:
+                    tile_scales[i], tile_zeros[i] = row_scales[row], row_zeros[row]
             if num_tiles == 1:
                 ahead, ahead_step = weights + _AHEAD_BYTES, 4 * PANEL
             else:  # each tile of this panel fetches its share of the next
                 ahead = weights + panel_bytes + panel_bytes * t // num_tiles
                 ahead_step = 4 * PANEL // num_tiles
             if is_int8:
-                _int8_tile(
-                    tile_rows, scratch, count, weights, scratch + _TILE_AT, ahead, ahead_step
-                )
-                _to_float(
-                    int8_tile, tile, tile_rows, columns, scales, sums, row_scales, row_zeros,
-                    x_index, first + begin,
-                )  # fmt: skip
+                _int8_tile(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
             else:
-                _float_tile(
-                    tile_rows, scratch, count, weights, scratch + _FLOAT_TILE_AT, ahead, ahead_step
-                )
+                _float_tile(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+            if width < PANEL:
+                _swap_last(tile_rows, outs, last, width, mode == ADD)
             _finish(
-                mode, tile, tile_rows, columns, width, bias, out, out_stride, out_index,
-                first + begin, gates,
+                is_int8, mode, tile_rows, tile, scratch + _ROW_SCALES_AT, scratch + _ROW_ZEROS_AT,
+                matrix[SCALES] + 4 * columns, matrix[SUMS] + 4 * columns,
+                matrix[BIAS] + 4 * columns, scratch + _OUTS_AT, first_gate + 4 * (first + begin),
             )  # fmt: skip
+            if width < PANEL:
+                for i in range(tile_rows):
+                    at = out_index[first + begin + i] * out_stride + columns
+                    to, of = out[at : at + width], floats(last + i * PANEL * 4, width)
+                    for j in range(width):
+                        to[j] = of[j]
+
+
+@kernel
+def _swap_last(num_rows, outs, last, width, copies):  # type: ignore[no-untyped-def]
+    """Sends the last columns, fewer than a tile's, to ``last``, with what is there if that is needed."""
+    for i in range(num_rows):
+        if copies:
+            to, of = floats(last + i * PANEL * 4, width), floats(outs[i], width)
+            for j in range(width):
+                to[j] = of[j]
+        outs[i] = last + i * PANEL * 4
 
 
 @kernel

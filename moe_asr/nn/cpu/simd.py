@@ -27,6 +27,13 @@ DOT = (
     else ""
 )  # fmt: skip
 
+# e^x = 2^n e^r with n = round(x log2 e): Cephes' polynomial of e^r, in Horner's order
+_LOWEST, _HIGHEST, _LOG2_E = -87.33655, 88.37626, 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_EXP = (
+    1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5, 1.0, 1.0
+)  # fmt: skip
+
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _TILE_ARGUMENTS = (types.int64,) * 7
@@ -159,6 +166,95 @@ def tile_int8_portable(
     return signature, _tile(_INTS, _portable_dot)
 
 
+STORE, STORE_SILU, STORE_RELU, ADD = range(4)  # out = y, silu(y), relu(y); out += gate * y
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(_FLOATS, [value] * LANES)
+
+
+def _exp(builder: ir.IRBuilder, x: Any) -> Any:
+    """`exp` of a vector."""
+    x = builder.select(builder.fcmp_ordered("<", x, _constant(_LOWEST)), _constant(_LOWEST), x)
+    x = builder.select(builder.fcmp_ordered(">", x, _constant(_HIGHEST)), _constant(_HIGHEST), x)
+    shifted = _multiply_add(builder, x, _constant(_LOG2_E), _constant(192.5))
+    number = builder.sub(builder.fptosi(shifted, _INTS), ir.Constant(_INTS, [192] * LANES))
+    rounded = builder.sitofp(number, _FLOATS)
+    rest = _multiply_add(builder, rounded, _constant(-_LN2_HIGH), x)
+    rest = _multiply_add(builder, rounded, _constant(-_LN2_LOW), rest)
+    value = _constant(_EXP[0])
+    for coefficient in _EXP[1:]:
+        value = _multiply_add(builder, value, rest, _constant(coefficient))
+    bits = builder.shl(
+        builder.add(number, ir.Constant(_INTS, [127] * LANES)), ir.Constant(_INTS, [23] * LANES)
+    )
+    return builder.fmul(value, builder.bitcast(bits, _FLOATS))
+
+
+@intrinsic(prefer_literal=True)
+def finish_tile(
+    context, is_int8, mode, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Takes a tile of two vectors a row to the output.
+
+    Args:
+        is_int8: literal; the tile is int32, its value scale_m * scales * (tile - zero_m * sums).
+        mode: literal, one of STORE, STORE_SILU, STORE_RELU, ADD.
+        num_rows: of the tile.
+        tile: address of (num_rows, PANEL) float32 or int32.
+        row_scales, row_zeros: addresses of (num_rows,) float32, for int8.
+        scales, sums, bias: addresses of (PANEL,) float32, of the columns.
+        outs: address of (num_rows,) addresses: where row m goes.
+        gates: address of (num_rows,) float32, for ADD.
+    """
+    signature = types.void(is_int8, mode, *(types.int64,) * 9)
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        from_int8, to = (one.literal_value for one in signature.args[:2])
+        num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates = arguments[2:]
+
+        def at(address: Any, v: int) -> Any:
+            return builder.add(address, _I64(4 * LANES * v))
+
+        biases = [_load(builder, at(bias, v), _FLOATS, 4) for v in range(2)]
+        if from_int8:
+            of_column = [_load(builder, at(scales, v), _FLOATS, 4) for v in range(2)]
+            of_sum = [_load(builder, at(sums, v), _FLOATS, 4) for v in range(2)]
+        one = _constant(1.0)
+        with cgutils.for_range(builder, num_rows) as loop:
+            four, eight = builder.shl(loop.index, _I64(2)), builder.shl(loop.index, _I64(3))
+            row = builder.add(tile, builder.mul(loop.index, _I64(8 * LANES)))
+            out = _load(builder, builder.add(outs, eight), _I64, 8)
+            if from_int8:
+                scale, zero = (
+                    _splat(builder, _load(builder, builder.add(of, four), _F32, 4), _FLOATS)
+                    for of in (row_scales, row_zeros)
+                )
+            if to == ADD:
+                gate = _load(builder, builder.add(gates, four), _F32, 4)
+                gate = _splat(builder, gate, _FLOATS)
+            for v in range(2):
+                if from_int8:
+                    y = builder.sitofp(_load(builder, at(row, v), _INTS, 4), _FLOATS)
+                    y = builder.fsub(y, builder.fmul(zero, of_sum[v]))
+                    y = _multiply_add(builder, builder.fmul(scale, of_column[v]), y, biases[v])
+                else:
+                    y = builder.fadd(_load(builder, at(row, v), _FLOATS, 4), biases[v])
+                if to == STORE_SILU:
+                    negative = builder.fsub(_constant(0.0), y)
+                    y = builder.fdiv(y, builder.fadd(one, _exp(builder, negative)))
+                elif to == STORE_RELU:  # a NaN stays one
+                    below = builder.fcmp_ordered("<", y, _constant(0.0))
+                    y = builder.select(below, _constant(0.0), y)
+                elif to == ADD:
+                    y = _multiply_add(builder, gate, y, _load(builder, at(out, v), _FLOATS, 4))
+                stored = builder.store(y, builder.inttoptr(at(out, v), _FLOATS.as_pointer()))
+                stored.align = 4
+        return context.get_dummy_value()
+
+    return signature, make
+
+
 @intrinsic
 def float_of_bits(context, bits):  # type: ignore[no-untyped-def]
     """The float32 whose bits are an int32's."""
@@ -267,16 +363,17 @@ def pause(context):  # type: ignore[no-untyped-def]
 @kernel
 def exp(x):  # type: ignore[no-untyped-def]
     """e to the power of a float32 in -87.3..88.3 (others as the nearest of these), to 2e-7 of its value."""
-    x = float32(-87.33655) if x < float32(-87.33655) else x
-    x = float32(88.37626) if x > float32(88.37626) else x
-    number = int32(int32(x * float32(1.4426950408889634) + float32(192.5)) - int32(192))
+    x = float32(_LOWEST) if x < float32(_LOWEST) else x
+    x = float32(_HIGHEST) if x > float32(_HIGHEST) else x
+    number = int32(int32(x * float32(_LOG2_E) + float32(192.5)) - int32(192))
     rounded = float32(number)
-    rest = x - rounded * float32(0.693359375) + rounded * float32(2.12194440e-4)
-    value = float32(1.9875691500e-4)
-    value = value * rest + float32(1.3981999507e-3)
-    value = value * rest + float32(8.3334519073e-3)
-    value = value * rest + float32(4.1665795894e-2)
-    value = value * rest + float32(1.6666665459e-1)
-    value = value * rest + float32(0.5)
-    value = value * rest * rest + rest + float32(1.0)
+    rest = x - rounded * float32(_LN2_HIGH) - rounded * float32(_LN2_LOW)
+    value = float32(_EXP[0])
+    value = value * rest + float32(_EXP[1])
+    value = value * rest + float32(_EXP[2])
+    value = value * rest + float32(_EXP[3])
+    value = value * rest + float32(_EXP[4])
+    value = value * rest + float32(_EXP[5])
+    value = value * rest + float32(_EXP[6])
+    value = value * rest + float32(_EXP[7])
     return value * float_of_bits(int32(int32(number + int32(127)) << int32(23)))
