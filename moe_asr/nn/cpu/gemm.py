@@ -13,16 +13,14 @@ arXiv 1712.05877).
 from moe_asr.nn.cpu.compiler import float32, int32, kernel
 from moe_asr.nn.cpu.simd import (
     ADD,
+    FROM_INT8,
     PANEL,
     ROWS,
-    STORE,
-    STORE_RELU,
-    STORE_SILU,
     finish_tile,
     floats,
     integers,
-    tile_float32,
-    tile_int8,
+    panel_tile_float32,
+    panel_tile_int8,
 )
 
 # Columns of a table of matrices (num_matrices, MATRIX_FIELDS) int64
@@ -39,125 +37,6 @@ _LAST_AT = _TILE_AT + 4 * ROWS * PANEL
 SCRATCH_BYTES = _LAST_AT + 4 * ROWS * PANEL
 
 _AHEAD_BYTES = 4096  # how far ahead of its use a tile that is alone fetches its weights
-_L2 = 2  # prefetches go to the second-level cache
-
-
-@kernel
-def _float_tile(num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]
-    """A tile of 1..ROWS rows and PANEL columns; numba needs its number of rows as a constant."""
-    step = 4 * PANEL
-    if num_rows == 1:
-        tile_float32(1, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 2:
-        tile_float32(2, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 3:
-        tile_float32(3, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 4:
-        tile_float32(4, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 5:
-        tile_float32(5, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 6:
-        tile_float32(6, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 7:
-        tile_float32(7, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 8:
-        tile_float32(8, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 9:
-        tile_float32(9, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 10:
-        tile_float32(10, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 11:
-        tile_float32(11, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 12:
-        tile_float32(12, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-
-
-@kernel
-def _int8_tile(num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]
-    """A tile of 1..ROWS rows and PANEL columns; numba needs its number of rows as a constant."""
-    step = 4 * PANEL
-    if num_rows == 1:
-        tile_int8(1, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 2:
-        tile_int8(2, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 3:
-        tile_int8(3, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 4:
-        tile_int8(4, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 5:
-        tile_int8(5, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 6:
-        tile_int8(6, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 7:
-        tile_int8(7, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 8:
-        tile_int8(8, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 9:
-        tile_int8(9, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 10:
-        tile_int8(10, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 11:
-        tile_int8(11, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-    elif num_rows == 12:
-        tile_int8(12, 2, _L2, rows, count, weights, step, out, ahead, ahead_step)
-
-
-@kernel
-def _finish(
-    is_int8, mode, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`finish_tile`, whose first two arguments must be constants."""
-    if is_int8:
-        if mode == STORE:
-            finish_tile(
-                1, STORE, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
-            )
-        elif mode == STORE_SILU:
-            finish_tile(
-                1,
-                STORE_SILU,
-                num_rows,
-                tile,
-                row_scales,
-                row_zeros,
-                scales,
-                sums,
-                bias,
-                outs,
-                gates,
-            )
-        elif mode == STORE_RELU:
-            finish_tile(
-                1,
-                STORE_RELU,
-                num_rows,
-                tile,
-                row_scales,
-                row_zeros,
-                scales,
-                sums,
-                bias,
-                outs,
-                gates,
-            )
-        else:
-            finish_tile(
-                1, ADD, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
-            )
-    elif mode == STORE:
-        finish_tile(
-            0, STORE, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
-        )
-    elif mode == STORE_SILU:
-        finish_tile(
-            0, STORE_SILU, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
-        )
-    elif mode == STORE_RELU:
-        finish_tile(
-            0, STORE_RELU, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
-        )
-    else:
-        finish_tile(0, ADD, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates)
 
 
 @kernel
@@ -210,13 +89,14 @@ def multiply(
                 ahead = weights + panel_bytes + panel_bytes * t // num_tiles
                 ahead_step = 4 * PANEL // num_tiles
             if is_int8:
-                _int8_tile(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+                panel_tile_int8(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
             else:
-                _float_tile(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+                panel_tile_float32(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
             if width < PANEL:
                 _swap_last(tile_rows, outs, last, width, mode == ADD)
-            _finish(
-                is_int8, mode, tile_rows, tile, scratch + _ROW_SCALES_AT, scratch + _ROW_ZEROS_AT,
+            finish_tile(
+                mode + FROM_INT8 if is_int8 else mode, tile_rows, tile,
+                scratch + _ROW_SCALES_AT, scratch + _ROW_ZEROS_AT,
                 matrix[SCALES] + 4 * columns, matrix[SUMS] + 4 * columns,
                 matrix[BIAS] + 4 * columns, scratch + _OUTS_AT, first_gate + 4 * (first + begin),
             )  # fmt: skip

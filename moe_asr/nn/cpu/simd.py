@@ -4,6 +4,7 @@ What numba's own loops cannot say is here: a tile of a matrix product held in re
 products, atomics. Memory is named by addresses (int64), the vectors are as wide as the machine has them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -35,6 +36,7 @@ _EXP = (
 )  # fmt: skip
 
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_SECOND_LEVEL = 2  # the cache that prefetches of weights go to: LLVM's locality
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _TILE_ARGUMENTS = (types.int64,) * 7
 
@@ -81,49 +83,87 @@ def _portable_dot(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any
     return total
 
 
-def _tile(kind: ir.VectorType, step_function: Any) -> Any:
+def _emit_tile(
+    builder: ir.IRBuilder, kind: ir.VectorType, step_function: Any, num_rows: int, num_vectors: int,
+    locality: int, arguments: Any,
+) -> None:  # fmt: skip
     """Code of a tile of ``kind``: out[m, v] = sum over k of step(x_m[k], w[k, v])."""
+    rows, count, weights, weight_step, out, ahead, ahead_step = arguments
+    zero = ir.Constant(kind, [0] * LANES)
+    xs = [_load(builder, builder.add(rows, _I64(8 * m)), _I64, 8) for m in range(num_rows)]
+    totals = [[cgutils.alloca_once_value(builder, zero) for _ in range(num_vectors)] for _ in xs]
+    for row in totals:  # an alloca is set where the function begins, and this may be run again
+        for total in row:
+            builder.store(zero, total)
+    weight_at = cgutils.alloca_once(builder, _I64)
+    ahead_at = cgutils.alloca_once(builder, _I64)
+    builder.store(weights, weight_at)
+    builder.store(ahead, ahead_at)
+    width = 4 * LANES
+    with cgutils.for_range(builder, count) as loop:
+        offset = builder.shl(loop.index, _I64(2))
+        at, prefetched = builder.load(weight_at), builder.load(ahead_at)
+        weight = []
+        for v in range(num_vectors):
+            weight.append(_load(builder, builder.add(at, _I64(width * v)), kind, 4))
+            if locality > 0 and v * width % 64 == 0:
+                _prefetch(builder, builder.add(prefetched, _I64(width * v)), locality)
+        for m, x in enumerate(xs):
+            four_bytes = _load(builder, builder.add(x, offset), kind.element, 4)
+            everywhere = _splat(builder, four_bytes, kind)
+            for v in range(num_vectors):
+                total = builder.load(totals[m][v])
+                total = step_function(builder, everywhere, weight[v], total)
+                builder.store(total, totals[m][v])
+        builder.store(builder.add(at, weight_step), weight_at)
+        builder.store(builder.add(prefetched, ahead_step), ahead_at)
+    for m in range(num_rows):
+        for v in range(num_vectors):
+            address = builder.add(out, _I64(width * (m * num_vectors + v)))
+            stored = builder.store(
+                builder.load(totals[m][v]), builder.inttoptr(address, kind.as_pointer())
+            )
+            stored.align = 4
+
+
+def _tile(kind: ir.VectorType, step_function: Any) -> Any:
+    """A tile whose first three arguments are literals."""
 
     def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        rows_type, vectors_type, locality_type = signature.args[:3]
-        num_rows, num_vectors = rows_type.literal_value, vectors_type.literal_value
-        rows, count, weights, weight_step, out, ahead, ahead_step = arguments[3:]
-        zero = ir.Constant(kind, [0] * LANES)
-        xs = [_load(builder, builder.add(rows, _I64(8 * m)), _I64, 8) for m in range(num_rows)]
-        totals = [
-            [cgutils.alloca_once_value(builder, zero) for _ in range(num_vectors)] for _ in xs
-        ]
-        weight_at = cgutils.alloca_once_value(builder, weights)
-        ahead_at = cgutils.alloca_once_value(builder, ahead)
-        width = 4 * LANES
-        with cgutils.for_range(builder, count) as loop:
-            offset = builder.shl(loop.index, _I64(2))
-            at, prefetched = builder.load(weight_at), builder.load(ahead_at)
-            weight = []
-            for v in range(num_vectors):
-                weight.append(_load(builder, builder.add(at, _I64(width * v)), kind, 4))
-                if locality_type.literal_value > 0 and v * width % 64 == 0:
-                    address = builder.add(prefetched, _I64(width * v))
-                    _prefetch(builder, address, locality_type.literal_value)
-            for m, x in enumerate(xs):
-                four_bytes = _load(builder, builder.add(x, offset), kind.element, 4)
-                everywhere = _splat(builder, four_bytes, kind)
-                for v in range(num_vectors):
-                    total = builder.load(totals[m][v])
-                    total = step_function(builder, everywhere, weight[v], total)
-                    builder.store(total, totals[m][v])
-            builder.store(builder.add(at, weight_step), weight_at)
-            builder.store(builder.add(prefetched, ahead_step), ahead_at)
-        for m in range(num_rows):
-            for v in range(num_vectors):
-                address = builder.add(out, _I64(width * (m * num_vectors + v)))
-                stored = builder.store(
-                    builder.load(totals[m][v]), builder.inttoptr(address, kind.as_pointer())
-                )
-                stored.align = 4
+        shape = [one.literal_value for one in signature.args[:3]]
+        _emit_tile(builder, kind, step_function, *shape, arguments[3:])
         return context.get_dummy_value()
 
     return make
+
+
+def _panel_tile(kind: ir.VectorType, step_function: Any) -> Any:
+    """A tile of one panel and a number of rows that is known when it runs."""
+
+    def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        num_rows, rows, count, weights, out, ahead, ahead_step = arguments
+        arguments = rows, count, weights, _I64(4 * PANEL), out, ahead, ahead_step
+
+        def emit(number: int) -> None:
+            _emit_tile(builder, kind, step_function, number, 2, _SECOND_LEVEL, arguments)
+
+        _switch(builder, num_rows, range(1, ROWS + 1), emit)
+        return context.get_dummy_value()
+
+    return make
+
+
+def _switch(builder: ir.IRBuilder, value: Any, cases: Sequence[int], emit: Any) -> None:
+    """Code of each case, for when ``value`` is it."""
+    blocks = [builder.append_basic_block(f"case{case}") for case in cases]
+    end = builder.append_basic_block("end")
+    switch = builder.switch(value, end)
+    for case, block in zip(cases, blocks, strict=True):
+        switch.add_case(_I64(case), block)
+        builder.position_at_end(block)
+        emit(case)
+        builder.branch(end)
+    builder.position_at_end(end)
 
 
 @intrinsic(prefer_literal=True)
@@ -166,7 +206,20 @@ def tile_int8_portable(
     return signature, _tile(_INTS, _portable_dot)
 
 
-STORE, STORE_SILU, STORE_RELU, ADD = range(4)  # out = y, silu(y), relu(y); out += gate * y
+@intrinsic
+def panel_tile_float32(context, num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`tile_float32` of a whole panel and 1..ROWS rows, a number that need not be a literal."""
+    return types.void(*(types.int64,) * 7), _panel_tile(_FLOATS, _multiply_add)
+
+
+@intrinsic
+def panel_tile_int8(context, num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`tile_int8` of a whole panel and 1..ROWS rows."""
+    return types.void(*(types.int64,) * 7), _panel_tile(_INTS, _dot if DOT else _portable_dot)
+
+
+FROM_INT8 = 4
+STORE, STORE_SILU, STORE_RELU, ADD = range(FROM_INT8)  # out = y, silu(y), relu(y); out += gate * y
 
 
 def _constant(value: float) -> Any:
@@ -191,15 +244,57 @@ def _exp(builder: ir.IRBuilder, x: Any) -> Any:
     return builder.fmul(value, builder.bitcast(bits, _FLOATS))
 
 
-@intrinsic(prefer_literal=True)
+def _emit_finish(builder: ir.IRBuilder, from_int8: bool, mode: int, arguments: Any) -> None:
+    """Code of `finish_tile`."""
+    num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates = arguments
+
+    def at(address: Any, v: int) -> Any:
+        return builder.add(address, _I64(4 * LANES * v))
+
+    def vectors(address: Any) -> list[Any]:
+        return [_load(builder, at(address, v), _FLOATS, 4) for v in range(2)]
+
+    def of_row(address: Any, offset: Any) -> Any:
+        return _splat(builder, _load(builder, builder.add(address, offset), _F32, 4), _FLOATS)
+
+    biases = vectors(bias)
+    of_column, of_sum = (vectors(scales), vectors(sums)) if from_int8 else (biases, biases)
+    one, nothing = _constant(1.0), _constant(0.0)
+    with cgutils.for_range(builder, num_rows) as loop:
+        four = builder.shl(loop.index, _I64(2))
+        row = builder.add(tile, builder.mul(loop.index, _I64(8 * LANES)))
+        out = _load(builder, builder.add(outs, builder.shl(loop.index, _I64(3))), _I64, 8)
+        scale, zero = (
+            (of_row(row_scales, four), of_row(row_zeros, four)) if from_int8 else (one, nothing)
+        )
+        gate = of_row(gates, four) if mode == ADD else one
+        for v in range(2):
+            if from_int8:
+                y = builder.sitofp(_load(builder, at(row, v), _INTS, 4), _FLOATS)
+                y = builder.fsub(y, builder.fmul(zero, of_sum[v]))
+                y = _multiply_add(builder, builder.fmul(scale, of_column[v]), y, biases[v])
+            else:
+                y = builder.fadd(_load(builder, at(row, v), _FLOATS, 4), biases[v])
+            if mode == STORE_SILU:
+                exponential = _exp(builder, builder.fsub(nothing, y))
+                y = builder.fdiv(y, builder.fadd(one, exponential))
+            elif mode == STORE_RELU:  # a NaN stays one
+                y = builder.select(builder.fcmp_ordered("<", y, nothing), nothing, y)
+            elif mode == ADD:
+                y = _multiply_add(builder, gate, y, _load(builder, at(out, v), _FLOATS, 4))
+            stored = builder.store(y, builder.inttoptr(at(out, v), _FLOATS.as_pointer()))
+            stored.align = 4
+
+
+@intrinsic
 def finish_tile(
-    context, is_int8, mode, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
+    context, kind, num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Takes a tile of two vectors a row to the output.
+    """Takes a tile of a panel to the output.
 
     Args:
-        is_int8: literal; the tile is int32, its value scale_m * scales * (tile - zero_m * sums).
-        mode: literal, one of STORE, STORE_SILU, STORE_RELU, ADD.
+        kind: STORE, STORE_SILU, STORE_RELU or ADD; plus FROM_INT8 if the tile is int32, of the value
+            row scale * scales * (tile - row zero * sums).
         num_rows: of the tile.
         tile: address of (num_rows, PANEL) float32 or int32.
         row_scales, row_zeros: addresses of (num_rows,) float32, for int8.
@@ -207,52 +302,15 @@ def finish_tile(
         outs: address of (num_rows,) addresses: where row m goes.
         gates: address of (num_rows,) float32, for ADD.
     """
-    signature = types.void(is_int8, mode, *(types.int64,) * 9)
 
     def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        from_int8, to = (one.literal_value for one in signature.args[:2])
-        num_rows, tile, row_scales, row_zeros, scales, sums, bias, outs, gates = arguments[2:]
+        def emit(kind: int) -> None:
+            _emit_finish(builder, kind >= FROM_INT8, kind % FROM_INT8, arguments[1:])
 
-        def at(address: Any, v: int) -> Any:
-            return builder.add(address, _I64(4 * LANES * v))
-
-        biases = [_load(builder, at(bias, v), _FLOATS, 4) for v in range(2)]
-        if from_int8:
-            of_column = [_load(builder, at(scales, v), _FLOATS, 4) for v in range(2)]
-            of_sum = [_load(builder, at(sums, v), _FLOATS, 4) for v in range(2)]
-        one = _constant(1.0)
-        with cgutils.for_range(builder, num_rows) as loop:
-            four, eight = builder.shl(loop.index, _I64(2)), builder.shl(loop.index, _I64(3))
-            row = builder.add(tile, builder.mul(loop.index, _I64(8 * LANES)))
-            out = _load(builder, builder.add(outs, eight), _I64, 8)
-            if from_int8:
-                scale, zero = (
-                    _splat(builder, _load(builder, builder.add(of, four), _F32, 4), _FLOATS)
-                    for of in (row_scales, row_zeros)
-                )
-            if to == ADD:
-                gate = _load(builder, builder.add(gates, four), _F32, 4)
-                gate = _splat(builder, gate, _FLOATS)
-            for v in range(2):
-                if from_int8:
-                    y = builder.sitofp(_load(builder, at(row, v), _INTS, 4), _FLOATS)
-                    y = builder.fsub(y, builder.fmul(zero, of_sum[v]))
-                    y = _multiply_add(builder, builder.fmul(scale, of_column[v]), y, biases[v])
-                else:
-                    y = builder.fadd(_load(builder, at(row, v), _FLOATS, 4), biases[v])
-                if to == STORE_SILU:
-                    negative = builder.fsub(_constant(0.0), y)
-                    y = builder.fdiv(y, builder.fadd(one, _exp(builder, negative)))
-                elif to == STORE_RELU:  # a NaN stays one
-                    below = builder.fcmp_ordered("<", y, _constant(0.0))
-                    y = builder.select(below, _constant(0.0), y)
-                elif to == ADD:
-                    y = _multiply_add(builder, gate, y, _load(builder, at(out, v), _FLOATS, 4))
-                stored = builder.store(y, builder.inttoptr(at(out, v), _FLOATS.as_pointer()))
-                stored.align = 4
+        _switch(builder, arguments[0], range(2 * FROM_INT8), emit)
         return context.get_dummy_value()
 
-    return signature, make
+    return types.void(*(types.int64,) * 10), make
 
 
 @intrinsic
