@@ -21,7 +21,87 @@ from moe_asr.nn.packing import FramePacking
 from moe_asr.nn.subsampling import chunk_feature_frames, output_length
 
 
-class StreamPool:
+class StreamSlots:
+    """Who has which slot, and what a stream's next chunk takes: what pools of streams have in common.
+
+    Args:
+        factor: feature frames of an encoder frame.
+        num_slots: streams at a time.
+        chunk_size: C.
+        left_chunks: L / C, 0 or more.
+
+    Raises:
+        ValueError: on a chunk size or number of slots below 1, or a left context below 0.
+    """
+
+    def __init__(self, factor: int, num_slots: int, chunk_size: int, left_chunks: int) -> None:
+        if chunk_size < 1 or num_slots < 1 or left_chunks < 0:
+            raise ValueError(
+                "expected num_slots >= 1, chunk_size >= 1 and left_chunks >= 0, found "
+                f"{num_slots}, {chunk_size} and {left_chunks}"
+            )
+        self.factor, self.num_slots, self.chunk_size = factor, num_slots, chunk_size
+        self.left_frames = left_chunks * chunk_size
+        self.window, self.step = chunk_feature_frames(chunk_size, factor)
+        self._num_frames = np.zeros(num_slots, np.int64)
+        self._free = list(range(num_slots))[::-1]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all caches."""
+        raise NotImplementedError
+
+    @property
+    def bytes_per_slot(self) -> int:
+        return self.num_bytes // self.num_slots
+
+    @property
+    def num_free(self) -> int:
+        """Slots that no stream has."""
+        return len(self._free)
+
+    def open(self) -> int | None:
+        """A slot for a new stream; None if there is none left."""
+        if not self._free:
+            return None
+        slot = self._free.pop()
+        self.reset(slot)
+        return slot
+
+    def close(self, slot: int) -> None:
+        """Gives a slot back."""
+        assert slot not in self._free, slot
+        self._free.append(slot)
+
+    def reset(self, slot: int) -> None:
+        """Forgets what a stream has said: its next chunk is the first of an utterance."""
+        self._num_frames[slot] = 0  # so that its keys and values are not seen
+
+    def chunk_frames(self, num_features: int, finished: bool) -> tuple[int, int]:
+        """What the next chunk of a stream takes of its waiting features, as in `encode_chunk`.
+
+        Args:
+            num_features: feature frames that wait.
+            finished: whether no others follow.
+
+        Returns:
+            Encoder frames of the chunk, 0 if there is none yet, and the feature frames that it uses up: all
+            if nothing can follow.
+        """
+        available = output_length(num_features, self.factor)
+        whole = available >= self.chunk_size
+        if whole and not (finished and output_length(num_features - self.step, self.factor) == 0):
+            return self.chunk_size, self.step
+        if finished:
+            return min(available, self.chunk_size), num_features
+        return 0, 0
+
+    def encode(self, slots: Sequence[int], features: Sequence[Tensor]) -> list[Tensor]:
+        """Encodes the next chunk of each of some streams; see `StreamPool.encode`."""
+        raise NotImplementedError
+
+
+class StreamPool(StreamSlots):
     """The caches of up to ``num_slots`` streams, all with one chunk size and left context.
 
     A slot keeps the keys and values of its last R frames in a ring: a chunk is written over the one that has
@@ -45,14 +125,8 @@ class StreamPool:
     def __init__(
         self, encoder: ConformerEncoder, num_slots: int, chunk_size: int, left_chunks: int
     ) -> None:
-        if chunk_size < 1 or num_slots < 1 or left_chunks < 0:
-            raise ValueError(
-                "expected num_slots >= 1, chunk_size >= 1 and left_chunks >= 0, found "
-                f"{num_slots}, {chunk_size} and {left_chunks}"
-            )
-        self.encoder, self.num_slots, self.chunk_size = encoder, num_slots, chunk_size
-        self.left_frames = left_chunks * chunk_size
-        self.window, self.step = chunk_feature_frames(chunk_size, encoder.subsampling.factor)
+        super().__init__(encoder.subsampling.factor, num_slots, chunk_size, left_chunks)
+        self.encoder = encoder
         layers = [layer for layer in encoder.layers if isinstance(layer, ConformerLayer)]
         self._layers = layers
         self._attention: list[RelativeAttention] = [layer.attention for layer in layers]
@@ -65,8 +139,6 @@ class StreamPool:
         self._values = weight.new_zeros(len(layers), rows, self._head_dim)
         taps = self._convolution[0].kernel - 1
         self._history = weight.new_zeros(len(layers), num_slots, taps, encoder.dim)
-        self._num_frames = np.zeros(num_slots, np.int64)
-        self._free = list(range(num_slots))[::-1]
         positions = relative_positions(chunk_size, self._ring, encoder.dim, weight.device)
         with torch.no_grad():
             self._distances = [one.distances(positions) for one in self._attention]
@@ -75,56 +147,18 @@ class StreamPool:
     def num_bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (self._keys, self._values, self._history))
 
-    @property
-    def bytes_per_slot(self) -> int:
-        return self.num_bytes // self.num_slots
-
-    @property
-    def num_free(self) -> int:
-        """Slots that no stream has."""
-        return len(self._free)
-
     def open(self) -> int | None:
-        """A slot for a new stream; None if there is none left."""
-        if not self._free:
-            return None
-        slot = self._free.pop()
-        self.reset(slot)
-        # masked frames have weight 0, but 0 times the NaN of a stream that failed would be NaN
-        rows = slice(slot * self._heads * self._ring, (slot + 1) * self._heads * self._ring)
-        self._keys[:, rows] = 0.0
-        self._values[:, rows] = 0.0
+        slot = super().open()
+        if slot is not None:
+            # masked frames have weight 0, but 0 times the NaN of a stream that failed would be NaN
+            rows = slice(slot * self._heads * self._ring, (slot + 1) * self._heads * self._ring)
+            self._keys[:, rows] = 0.0
+            self._values[:, rows] = 0.0
         return slot
 
-    def close(self, slot: int) -> None:
-        """Gives a slot back."""
-        assert slot not in self._free, slot
-        self._free.append(slot)
-
     def reset(self, slot: int) -> None:
-        """Forgets what a stream has said: its next chunk is the first of an utterance."""
-        self._num_frames[slot] = 0  # so that its keys and values are masked
+        super().reset(slot)
         self._history[:, slot] = 0.0
-
-    def chunk_frames(self, num_features: int, finished: bool) -> tuple[int, int]:
-        """What the next chunk of a stream takes of its waiting features, as in `encode_chunk`.
-
-        Args:
-            num_features: feature frames that wait.
-            finished: whether no others follow.
-
-        Returns:
-            Encoder frames of the chunk, 0 if there is none yet, and the feature frames that it uses up: all
-            if nothing can follow.
-        """
-        factor = self.encoder.subsampling.factor
-        available = output_length(num_features, factor)
-        whole = available >= self.chunk_size
-        if whole and not (finished and output_length(num_features - self.step, factor) == 0):
-            return self.chunk_size, self.step
-        if finished:
-            return min(available, self.chunk_size), num_features
-        return 0, 0
 
     @torch.no_grad()
     def encode(self, slots: Sequence[int], features: Sequence[Tensor]) -> list[Tensor]:
@@ -139,7 +173,7 @@ class StreamPool:
         Returns:
             For each (C, D) or less, views of one tensor.
         """
-        chunk, factor = self.chunk_size, self.encoder.subsampling.factor
+        chunk, factor = self.chunk_size, self.factor
         lengths = [min(output_length(len(one), factor), chunk) for one in features]
         assert len(set(slots)) == len(slots) and min(lengths) > 0, (slots, lengths)
         padded = self._keys.new_zeros(len(slots), self.window, features[0].shape[1])

@@ -7,7 +7,10 @@ from typing import Any
 
 import numba
 import numba.extending
+from llvmlite import binding
+from numba import types
 from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 
 # numba's, for kernels: its annotations speak of its types, not of the values
 float32: Any = numba.float32
@@ -35,19 +38,49 @@ class _Cache(FunctionCache):
         return super()._index_key(sig, codegen) + (_SOURCES,)
 
 
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"},
+}
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """`numba.njit` for kernels, without the GIL and kept on disk.
 
     Division by zero gives inf and is no error, which lets loops be vectorised; sums may be reordered, but NaN
     and inf stay what they are.
     """
-    compiled = numba.njit(
-        nogil=True,
-        error_model="numpy",
-        fastmath={"reassoc", "contract", "arcp", "nsz", "afn"},
-    )(function)
+    compiled = numba.njit(**_OPTIONS)(function)
+    _keep(compiled, function)
+    return compiled
+
+
+def compiled_once(num_arguments: int) -> Callable[[Callable[..., Any]], Any]:
+    """A kernel of int64 arguments, without a result, whose code others call instead of containing it.
+
+    numba compiles what a kernel calls again with each kernel that calls it: large ones are better compiled once.
+    It is compiled where it is defined, or taken from the cache.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        signature = types.void(*(types.int64,) * num_arguments)
+        compiled = CFunc(function, (signature.args, signature.return_type), {}, dict(_OPTIONS))
+        _keep(compiled, function)
+        compiled.compile()
+        _ALIVE.append(compiled)
+        symbol = f"{function.__module__}.{function.__qualname__}.{_SOURCES[:16]}"
+        binding.add_symbol(symbol, compiled.address)
+        return types.ExternalFunction(symbol, signature)
+
+    return decorate
+
+
+_ALIVE: list[Any] = []  # what symbols are addresses of
+
+
+def _keep(compiled: Any, function: Callable[..., Any]) -> None:
     try:
-        setattr(compiled, "_cache", _Cache(function))  # noqa: B010 - unknown to its annotations
+        compiled._cache = _Cache(function)
     except RuntimeError:  # there is no place for a cache
         pass
-    return compiled

@@ -10,18 +10,23 @@ x = scale * (q - zero), and y = row scale * column scale * (sum q w - zero * sum
 arXiv 1712.05877).
 """
 
-from moe_asr.nn.cpu.compiler import float32, int32, kernel
+from moe_asr.nn.cpu.compiler import compiled_once, float32, int32, kernel
 from moe_asr.nn.cpu.simd import (
     ADD,
     FROM_INT8,
     PANEL,
     ROWS,
+    STORE,
+    STORE_RELU,
+    STORE_SILU,
     finish_tile,
     floats,
     integers,
     panel_tile_float32,
     panel_tile_int8,
 )
+
+MODES = (STORE, STORE_SILU, STORE_RELU, ADD)  # what becomes of a product
 
 # Columns of a table of matrices (num_matrices, MATRIX_FIELDS) int64
 DATA, INPUTS, OUTPUTS, BIAS, SCALES, SUMS, IS_INT8, PANEL_BYTES = range(8)
@@ -37,6 +42,75 @@ _LAST_AT = _TILE_AT + 4 * ROWS * PANEL
 SCRATCH_BYTES = _LAST_AT + 4 * ROWS * PANEL
 
 _AHEAD_BYTES = 4096  # how far ahead of its use a tile that is alone fetches its weights
+
+
+@kernel
+def _swap_last(num_rows, outs, last, width, copies):  # type: ignore[no-untyped-def]
+    """Sends the last columns, fewer than a tile's, to ``last``, with what is there if that is needed."""
+    for i in range(num_rows):
+        if copies:
+            to, of = floats(last + i * PANEL * 4, width), floats(outs[i], width)
+            for j in range(width):
+                to[j] = of[j]
+        outs[i] = last + i * PANEL * 4
+
+
+@compiled_once(16)
+def _multiply(
+    rank, size, scratch, matrix_at, mode, x, x_stride, row_scales, row_zeros, x_index_at, first,
+    num_rows, out, out_stride, out_index_at, gates,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`multiply`, with addresses of arrays."""
+    matrix = integers(matrix_at, MATRIX_FIELDS)
+    inputs, outputs, data = matrix[INPUTS], matrix[OUTPUTS], matrix[DATA]
+    is_int8, panel_bytes = matrix[IS_INT8] != 0, matrix[PANEL_BYTES]
+    num_panels = (outputs + PANEL - 1) // PANEL
+    num_tiles = (num_rows + ROWS - 1) // ROWS
+    rows, outs = integers(scratch, ROWS), integers(scratch + _OUTS_AT, ROWS)
+    tile_scales = floats(scratch + _ROW_SCALES_AT, ROWS)
+    tile_zeros = floats(scratch + _ROW_ZEROS_AT, ROWS)
+    tile, last = scratch + _TILE_AT, scratch + _LAST_AT
+    count = (inputs + 3) // 4 if is_int8 else inputs
+    x_index = integers(x_index_at, first + num_rows)
+    out_index = integers(out_index_at, first + num_rows)
+    for panel in range(rank * num_panels // size, (rank + 1) * num_panels // size):
+        weights = data + panel * panel_bytes
+        columns = panel * PANEL
+        width = min(PANEL, outputs - columns)
+        for t in range(num_tiles):
+            begin, end = t * num_rows // num_tiles, (t + 1) * num_rows // num_tiles
+            tile_rows = end - begin
+            for i in range(tile_rows):
+                at = first + begin + i
+                row = x_index[at]
+                rows[i] = x + row * x_stride
+                outs[i] = out + (out_index[at] * out_stride + columns) * 4
+                if is_int8:
+                    tile_scales[i] = floats(row_scales + 4 * row, 1)[0]
+                    tile_zeros[i] = floats(row_zeros + 4 * row, 1)[0]
+            if num_tiles == 1:
+                ahead, ahead_step = weights + _AHEAD_BYTES, 4 * PANEL
+            else:  # each tile of this panel fetches its share of the next
+                ahead = weights + panel_bytes + panel_bytes * t // num_tiles
+                ahead_step = 4 * PANEL // num_tiles
+            if is_int8:
+                panel_tile_int8(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+            else:
+                panel_tile_float32(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+            if width < PANEL:
+                _swap_last(tile_rows, outs, last, width, mode == ADD)
+            finish_tile(
+                mode + FROM_INT8 if is_int8 else mode, tile_rows, tile,
+                scratch + _ROW_SCALES_AT, scratch + _ROW_ZEROS_AT,
+                matrix[SCALES] + 4 * columns, matrix[SUMS] + 4 * columns,
+                matrix[BIAS] + 4 * columns, scratch + _OUTS_AT, gates + 4 * (first + begin),
+            )  # fmt: skip
+            if width < PANEL:
+                for i in range(tile_rows):
+                    at = out_index[first + begin + i] * out_stride + columns
+                    to, of = floats(out + 4 * at, width), floats(last + i * PANEL * 4, width)
+                    for j in range(width):
+                        to[j] = of[j]
 
 
 @kernel
@@ -59,64 +133,11 @@ def multiply(
         out_index: int64.
         gates: float32, gates[first + i] is row i's factor when the mode is ADD.
     """
-    inputs, outputs, data = matrix[INPUTS], matrix[OUTPUTS], matrix[DATA]
-    is_int8, panel_bytes = matrix[IS_INT8] != 0, matrix[PANEL_BYTES]
-    num_panels = (outputs + PANEL - 1) // PANEL
-    num_tiles = (num_rows + ROWS - 1) // ROWS
-    rows, outs = integers(scratch, ROWS), integers(scratch + _OUTS_AT, ROWS)
-    tile_scales = floats(scratch + _ROW_SCALES_AT, ROWS)
-    tile_zeros = floats(scratch + _ROW_ZEROS_AT, ROWS)
-    tile, last = scratch + _TILE_AT, scratch + _LAST_AT
-    count = (inputs + 3) // 4 if is_int8 else inputs
-    first_gate, out_at = gates.ctypes.data, out.ctypes.data
-    for panel in range(rank * num_panels // size, (rank + 1) * num_panels // size):
-        weights = data + panel * panel_bytes
-        columns = panel * PANEL
-        width = min(PANEL, outputs - columns)
-        for t in range(num_tiles):
-            begin, end = t * num_rows // num_tiles, (t + 1) * num_rows // num_tiles
-            tile_rows = end - begin
-            for i in range(tile_rows):
-                at = first + begin + i
-                row = x_index[at]
-                rows[i] = x + row * x_stride
-                outs[i] = out_at + (out_index[at] * out_stride + columns) * 4
-                if is_int8:
-                    tile_scales[i], tile_zeros[i] = row_scales[row], row_zeros[row]
-            if num_tiles == 1:
-                ahead, ahead_step = weights + _AHEAD_BYTES, 4 * PANEL
-            else:  # each tile of this panel fetches its share of the next
-                ahead = weights + panel_bytes + panel_bytes * t // num_tiles
-                ahead_step = 4 * PANEL // num_tiles
-            if is_int8:
-                panel_tile_int8(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
-            else:
-                panel_tile_float32(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
-            if width < PANEL:
-                _swap_last(tile_rows, outs, last, width, mode == ADD)
-            finish_tile(
-                mode + FROM_INT8 if is_int8 else mode, tile_rows, tile,
-                scratch + _ROW_SCALES_AT, scratch + _ROW_ZEROS_AT,
-                matrix[SCALES] + 4 * columns, matrix[SUMS] + 4 * columns,
-                matrix[BIAS] + 4 * columns, scratch + _OUTS_AT, first_gate + 4 * (first + begin),
-            )  # fmt: skip
-            if width < PANEL:
-                for i in range(tile_rows):
-                    at = out_index[first + begin + i] * out_stride + columns
-                    to, of = out[at : at + width], floats(last + i * PANEL * 4, width)
-                    for j in range(width):
-                        to[j] = of[j]
-
-
-@kernel
-def _swap_last(num_rows, outs, last, width, copies):  # type: ignore[no-untyped-def]
-    """Sends the last columns, fewer than a tile's, to ``last``, with what is there if that is needed."""
-    for i in range(num_rows):
-        if copies:
-            to, of = floats(last + i * PANEL * 4, width), floats(outs[i], width)
-            for j in range(width):
-                to[j] = of[j]
-        outs[i] = last + i * PANEL * 4
+    _multiply(
+        rank, size, scratch, matrix.ctypes.data, mode, x, x_stride, row_scales.ctypes.data,
+        row_zeros.ctypes.data, x_index.ctypes.data, first, num_rows, out.ctypes.data, out_stride,
+        out_index.ctypes.data, gates.ctypes.data,
+    )  # fmt: skip
 
 
 @kernel
