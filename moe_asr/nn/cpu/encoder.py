@@ -79,6 +79,8 @@ class PackedEncoder(nn.Module):
     Attributes:
         num_threads: of a call; None is torch's number of threads, and one where there is little to do.
         num_bytes: of packed weights.
+        phases: None, or an int64 array to which calls add the processor cycles that they spent in each of
+            `layers.PHASES`.
 
     Raises:
         ValueError: on another precision.
@@ -93,6 +95,7 @@ class PackedEncoder(nn.Module):
             raise ValueError(f"precision must be one of {PRECISIONS}, found {precision!r}")
         self.shape, self.precision, self.dim = shape, precision, shape.dim
         self.num_threads: int | None = None
+        self.phases: np.ndarray | None = None
         self._matrices = PackedMatrices(precision)
         self._arrays: list[np.ndarray] = []
         self._subsampling = S.PackedSubsampling(
@@ -296,6 +299,8 @@ class PackedEncoder(nn.Module):
                 L.encode, num_threads, self._subsampling.plan, heard, sampling, self._norm_input,
                 self._layers, of_attention, self._table, segments, histories, work, call,
             )  # fmt: skip
+            if self.phases is not None:
+                self.phases += arena.view(int(work[L.SPENT]), np.int64, L.NUM_PHASES)
             out = arena.view(int(work[L.X]), np.float32, num_frames * shape.dim)
             return torch.from_numpy(out.reshape(num_frames, shape.dim).copy())
 
@@ -325,10 +330,12 @@ class PackedEncoder(nn.Module):
         sizes[L.HIDDEN_BYTES] = 2 * block * ((shape.hidden_dim + 3) // 4 * 4)
         sizes[L.HIDDEN_SCALES] = sizes[L.HIDDEN_ZEROS] = 4 * assignments
         sizes[L.SCRATCH] = scratch
+        sizes[L.SPENT] = 8 * L.NUM_PHASES
         sizes[L.WORK_FIELDS] = subsampling
         addresses = arena.lay_out([int(size) for size in sizes])
         arena.view(addresses[L.IDENTITY], np.int64, assignments)[:] = np.arange(assignments)
         arena.view(addresses[L.ONES], np.float32, num_frames)[:] = 1.0
+        arena.view(addresses[L.SPENT], np.int64, L.NUM_PHASES)[:] = 0
         return np.array(addresses[: L.WORK_FIELDS], np.int64), addresses[L.WORK_FIELDS]
 
     def new_pool(self, num_slots: int, chunk_size: int, left_chunks: int) -> PackedStreamPool:

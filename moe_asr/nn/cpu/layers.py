@@ -12,7 +12,7 @@ from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel
 from moe_asr.nn.cpu.gemm import ADD, IS_INT8, MATRIX_FIELDS, STORE, multiply, quantize_row
 from moe_asr.nn.cpu.mixture import feed_forward, group_by_expert, quantize_rows
 from moe_asr.nn.cpu.rows import depthwise, glu, layer_norm, route, silu
-from moe_asr.nn.cpu.simd import floats, integers, unsigned_bytes
+from moe_asr.nn.cpu.simd import cycles, floats, integers, unsigned_bytes
 from moe_asr.nn.cpu.subsampling import subsample
 from moe_asr.nn.cpu.team import barrier
 
@@ -40,8 +40,18 @@ LAYER_FIELDS = 16
     IDENTITY,  # (M k,) int64: 0, 1, 2 ...
     ONES,  # (M,) float32
     SCRATCH,  # of each thread
-) = range(19)  # fmt: skip
-WORK_FIELDS = 19
+    SPENT,  # (NUM_PHASES,) int64: cycles that the first thread spent in each phase, added up
+) = range(20)  # fmt: skip
+WORK_FIELDS = 20
+
+PHASES = (
+    "subsampling", "norms and routing", "experts", "attention projections", "attention",
+    "convolution products", "depthwise convolution",
+)  # fmt: skip
+(
+    SUBSAMPLING, NORMS, MIXTURE, ATTENTION_PRODUCTS, ATTENTION, CONVOLUTION_PRODUCTS, CONVOLUTION
+) = range(7)  # fmt: skip
+NUM_PHASES = 7
 
 # What a call is about (CALL_FIELDS,) int64
 (
@@ -67,6 +77,15 @@ def _table(address, rows, columns):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _spent(rank, work, phase, since):  # type: ignore[no-untyped-def]
+    """Notes what the first thread spent since a time in a phase; returns the time."""
+    now = cycles()
+    if rank == 0:
+        integers(work[SPENT], NUM_PHASES)[phase] += now - since
+    return now
+
+
+@kernel
 def norm_rows(rank, size, x, norm, out, dim, is_int8, bytes_at, scales, zeros, num_rows):  # type: ignore[no-untyped-def]  # fmt: skip
     """LayerNorm of this thread's share of rows, and what a product takes of them."""
     padded = (dim + 3) // 4 * 4
@@ -83,6 +102,7 @@ def _mixture(rank, size, sync, scratch, norm, router, first_matrix, matrices_at,
     """x += 0.5 * feed-forward(LayerNorm(x)); tables are given by their addresses."""
     matrices = _table(matrices_at, num_matrices, MATRIX_FIELDS)
     work, call = integers(work_at, WORK_FIELDS), integers(call_at, CALL_FIELDS)
+    now = cycles()
     num_frames, dim = call[NUM_FRAMES], call[DIM]
     num_experts, num_chosen = call[NUM_EXPERTS], call[NUM_CHOSEN]
     num_assignments = num_frames * num_chosen
@@ -122,6 +142,7 @@ def _mixture(rank, size, sync, scratch, norm, router, first_matrix, matrices_at,
             for i in range(num_frames):
                 frames[i], row_gates[i] = i, float32(0.5)
     barrier(sync, size)
+    now = _spent(rank, work, NORMS, now)
     feed_forward(
         rank, size, sync, scratch, matrices, first_matrix,
         work[BYTES] if is_int8 else work[NORMED], (dim + 3) // 4 * 4 if is_int8 else 4 * dim,
@@ -130,6 +151,7 @@ def _mixture(rank, size, sync, scratch, norm, router, first_matrix, matrices_at,
         integers(work[IDENTITY], num_assignments), floats(work[X], num_frames * dim), dim,
     )  # fmt: skip
     barrier(sync, size)
+    _spent(rank, work, MIXTURE, now)
 
 
 @kernel
@@ -159,6 +181,7 @@ def _convolution(
     segments = _table(segments_at, num_segments, SEGMENT_FIELDS)
     histories = _table(histories_at, num_segments, HISTORY_FIELDS)
     work, call = integers(work_at, WORK_FIELDS), integers(call_at, CALL_FIELDS)
+    now = cycles()
     num_frames, dim = call[NUM_FRAMES], call[DIM]
     expand, output = matrices[layer[EXPAND]], matrices[layer[CONVOLUTION_OUTPUT]]
     is_int8 = output[IS_INT8] != 0
@@ -168,8 +191,10 @@ def _convolution(
         scales, zeros, num_frames,
     )  # fmt: skip
     barrier(sync, size)
+    now = _spent(rank, work, NORMS, now)
     _product(rank, size, scratch, expand, STORE, work[NORMED], work[WIDE], 2 * dim, work, call)
     barrier(sync, size)
+    now = _spent(rank, work, CONVOLUTION_PRODUCTS, now)
     begin, end = rank * num_frames // size, (rank + 1) * num_frames // size
     before, row_bytes = call[TAPS] - 1, 4 * dim
     offset = number * call[HISTORY_LAYER_BYTES]
@@ -200,8 +225,10 @@ def _convolution(
                 to = unsigned_bytes(work[BYTES] + padded * i, padded)
                 scales[i], zeros[i] = quantize_row(floats(at, dim), to, dim)
     barrier(sync, size)
+    now = _spent(rank, work, CONVOLUTION, now)
     _product(rank, size, scratch, output, ADD, work[NARROW], work[X], dim, work, call)
     barrier(sync, size)
+    _spent(rank, work, CONVOLUTION_PRODUCTS, now)
 
 
 @compiled_once(12)
@@ -217,6 +244,7 @@ def _attention(
     of_attention = integers(of_attention_at, ATTENTION_FIELDS)
     segments = _table(segments_at, num_segments, SEGMENT_FIELDS)
     work, call = integers(work_at, WORK_FIELDS), integers(call_at, CALL_FIELDS)
+    now = cycles()
     num_frames, dim = call[NUM_FRAMES], call[DIM]
     query_key_value, output = matrices[layer[QUERY_KEY_VALUE]], matrices[layer[ATTENTION_OUTPUT]]
     is_int8 = output[IS_INT8] != 0
@@ -226,16 +254,19 @@ def _attention(
         zeros, num_frames,
     )  # fmt: skip
     barrier(sync, size)
+    now = _spent(rank, work, NORMS, now)
     _product(
         rank, size, scratch, query_key_value, STORE, work[NORMED], work[WIDE], 3 * dim, work, call
     )
     barrier(sync, size)
+    now = _spent(rank, work, ATTENTION_PRODUCTS, now)
     store_all(rank, size, of_attention, segments, work[WIDE], 12 * dim)
     barrier(sync, size)
     attend_all(
         rank, size, scratch, of_attention, segments, work[WIDE], 12 * dim, work[NARROW], 4 * dim
     )
     barrier(sync, size)
+    now = _spent(rank, work, ATTENTION, now)
     if is_int8:
         quantize_rows(
             rank, size, work[NARROW], 4 * dim, dim, 0, num_frames, work[BYTES],
@@ -244,6 +275,7 @@ def _attention(
         barrier(sync, size)
     _product(rank, size, scratch, output, ADD, work[NARROW], work[X], dim, work, call)
     barrier(sync, size)
+    _spent(rank, work, ATTENTION_PRODUCTS, now)
 
 
 @kernel
@@ -268,7 +300,9 @@ def encode(
     scratch = work[SCRATCH] + rank * call[SCRATCH_STRIDE]
     num_frames, dim = call[NUM_FRAMES], call[DIM]
     scales, zeros = floats(work[SCALES], num_frames), floats(work[ZEROS], num_frames)
+    now = cycles()
     subsample(rank, size, sync, scratch, plan, matrices, inputs, subsampling_work, work[X])
+    _spent(rank, work, SUBSAMPLING, now)
     # in place: the first norm of the first layer is of the same rows, by the same thread
     norm_rows(rank, size, work[X], norm_input, work[X], dim, False, 0, scales, zeros, num_frames)
     matrices_at, num_matrices = matrices.ctypes.data, len(matrices)

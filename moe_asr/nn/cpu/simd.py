@@ -418,6 +418,16 @@ def pause(context):  # type: ignore[no-untyped-def]
     return types.void(), make
 
 
+@intrinsic
+def cycles(context):  # type: ignore[no-untyped-def]
+    """The processor's counter of cycles; at a constant rate on most, whatever the clock."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _call(builder, _I64, "llvm.readcyclecounter", [])
+
+    return types.int64(), make
+
+
 @kernel
 def exp(x):  # type: ignore[no-untyped-def]
     """e to the power of a float32 in -87.3..88.3 (others as the nearest of these), to 2e-7 of its value."""
