@@ -29,7 +29,7 @@ DOT = (
 )  # fmt: skip
 
 # e^x = 2^n e^r with n = round(x log2 e): Cephes' polynomial of e^r, in Horner's order
-_LOWEST, _HIGHEST, _LOG2_E = -87.33655, 88.37626, 1.4426950408889634
+_LOWEST, _HIGHEST, _LOG2_E = -87.33655, 88.0, 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP = (
     1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5, 1.0, 1.0
@@ -430,7 +430,7 @@ def cycles(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def exp(x):  # type: ignore[no-untyped-def]
-    """e to the power of a float32 in -87.3..88.3 (others as the nearest of these), to 2e-7 of its value."""
+    """e to the power of a float32 in -87.3..88 (others as the nearest of these), to 2e-7 of its value."""
     x = float32(_LOWEST) if x < float32(_LOWEST) else x
     x = float32(_HIGHEST) if x > float32(_HIGHEST) else x
     number = int32(int32(x * float32(_LOG2_E) + float32(192.5)) - int32(192))
