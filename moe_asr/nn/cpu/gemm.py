@@ -20,10 +20,12 @@ from moe_asr.nn.cpu.simd import (
     STORE_RELU,
     STORE_SILU,
     finish_tile,
+    float_of_bits,
     floats,
     integers,
     panel_tile_float32,
     panel_tile_int8,
+    small_integers,
 )
 
 MODES = (STORE, STORE_SILU, STORE_RELU, ADD)  # what becomes of a product
@@ -141,21 +143,32 @@ def multiply(
 
 
 @kernel
+def _ordered(bits):  # type: ignore[no-untyped-def]
+    """The bits of a float32 as an int32 that compares as it does, and back."""
+    return int32(bits ^ int32(int32(bits >> int32(31)) & int32(0x7FFFFFFF)))
+
+
+@kernel
 def quantize_row(x, out, num_inputs):  # type: ignore[no-untyped-def]
     """Quantises a row x (num_inputs,) to unsigned 8 bits; returns its (scale, zero).
 
-    ``out`` is filled to a multiple of four with the zero point. A row of zeros has scale 0.
+    ``out`` is filled to a multiple of four with the zero point. A row of zeros has scale 0; one with a NaN
+    has scale NaN.
     """
-    low, high = float32(0.0), float32(0.0)
+    # as integers, because the compiler does not vectorise the extremes of floats that may be NaN
+    keys = small_integers(x.ctypes.data, num_inputs)
+    lowest, highest = int32(0), int32(0)
     for i in range(num_inputs):
-        low = x[i] if x[i] < low else low
-        high = x[i] if x[i] > high else high
+        key = _ordered(keys[i])
+        lowest = min(lowest, key)
+        highest = max(highest, key)
+    low, high = float_of_bits(_ordered(lowest)), float_of_bits(_ordered(highest))
     scale = (high - low) / float32(255.0)
     inverse = float32(1.0) / scale if scale > float32(0.0) else float32(0.0)
     zero = float32(int32(-low * inverse + float32(0.5)))
     offset = zero + float32(0.5)
     for i in range(num_inputs):
-        out[i] = int32(x[i] * inverse + offset)
+        out[i] = min(int32(x[i] * inverse + offset), int32(255))  # a zero may be rounded up
     for i in range(num_inputs, (num_inputs + 3) // 4 * 4):
         out[i] = int32(zero)
     return scale, zero

@@ -13,13 +13,12 @@ whatever the block, the number of threads, or the other segments.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from moe_asr.nn.cpu.compiler import float32, kernel
-from moe_asr.nn.cpu.gemm import ADD, STORE, multiply, quantize_row
+from moe_asr.nn.cpu.gemm import multiply, quantize_row
 from moe_asr.nn.cpu.matrices import INT8, PackedMatrices, WeightSource
-from moe_asr.nn.cpu.simd import floats, integers, unsigned_bytes
+from moe_asr.nn.cpu.simd import ADD, STORE, floats, integers, unsigned_bytes
 from moe_asr.nn.cpu.team import barrier
 from moe_asr.nn.quantization import quantize
 from moe_asr.nn.subsampling import _LAYERS
@@ -30,14 +29,15 @@ FEATURES, FEATURES_STRIDE, NUM_FRAMES, OUT_ROW = range(4)
 SEGMENT_FIELDS = 4
 
 _BLOCK_BYTES = 8 << 20  # of the first convolution's output in a block, in float32
-_BLOCK_ROWS = 96  # rows of a product whose input and output stay in the second-level cache
+_BLOCK_ROWS = 192  # rows of a product whose input and output stay in the second-level cache
+_PRODUCT_INPUTS = 2048  # about the inputs of one product of the projection, for the same reason
 
 # A plan: these, then of each convolution its fields
 (
     _NUM_LAYERS, _CHANNELS, _NUM_FEATURES, _DIM, _IS_INT8, _PROJECTION, _FIRST_WEIGHT, _FIRST_BIAS,
-    _STEP, _MORE, _MAX_TIMES,
-) = range(11)  # fmt: skip
-_LAYERS_AT = 11
+    _STEP, _MORE, _MAX_TIMES, _NUM_PARTS,
+) = range(12)  # fmt: skip
+_LAYERS_AT = 12
 _KERNEL, _STRIDE, _BINS, _PITCH, _MATRIX = range(5)
 _LAYER_FIELDS = 5
 
@@ -128,8 +128,10 @@ def _next_block(plan, segments, head):  # type: ignore[no-untyped-def]
     num_layers = plan[_NUM_LAYERS]
     capacity = head[_CAPACITY]
     first_stride = _layer(plan, 0, _STRIDE)
-    rows_from, rows_stride = integers(head[_ROWS_FROM], capacity), integers(head[_ROWS_STRIDE], capacity)  # fmt: skip
-    projected, projected_to = integers(head[_PROJECTED], capacity), integers(head[_PROJECTED_TO], capacity)  # fmt: skip
+    rows_from = integers(head[_ROWS_FROM], capacity)
+    rows_stride = integers(head[_ROWS_STRIDE], capacity)
+    projected = integers(head[_PROJECTED], capacity)
+    projected_to = integers(head[_PROJECTED_TO], capacity)
     head[_FRAMES] = 0
     for layer in range(num_layers):
         head[_BUFFERS_AT + layer * _BUFFER_FIELDS + _TIMES] = 0
@@ -154,7 +156,8 @@ def _next_block(plan, segments, head):  # type: ignore[no-untyped-def]
         head[_BUFFERS_AT + _TIMES] = used + times
         # the others: windows of this piece's times
         for layer in range(1, num_layers):
-            stride, bins, pitch = _layer(plan, layer, _STRIDE), _layer(plan, layer, _BINS), _layer(plan, layer, _PITCH)  # fmt: skip
+            stride, bins = _layer(plan, layer, _STRIDE), _layer(plan, layer, _BINS)
+            pitch = _layer(plan, layer, _PITCH)
             from_pitch = _layer(plan, layer - 1, _PITCH)
             done = _buffer(head, layer, _TIMES)
             times = (times - _layer(plan, layer, _KERNEL)) // stride + 1
@@ -182,20 +185,18 @@ def _first_convolution(features, stride, weight, bias, out, bins, channels):  # 
     (bins, channels).
     """
     width = 2 * bins + 1
-    above, here, below = floats(features, width), floats(features + stride, width), floats(features + 2 * stride, width)  # fmt: skip
-    w0, w1, w2 = floats(weight, channels), floats(weight + 4 * channels, channels), floats(weight + 8 * channels, channels)  # fmt: skip
-    w3, w4, w5 = floats(weight + 12 * channels, channels), floats(weight + 16 * channels, channels), floats(weight + 20 * channels, channels)  # fmt: skip
-    w6, w7, w8 = floats(weight + 24 * channels, channels), floats(weight + 28 * channels, channels), floats(weight + 32 * channels, channels)  # fmt: skip
-    biases = floats(bias, channels)
+    above, here = floats(features, width), floats(features + stride, width)
+    below = floats(features + 2 * stride, width)
+    w, biases = floats(weight, 9 * channels), floats(bias, channels)
     for b in range(bins):
         x0, x1, x2 = above[2 * b], above[2 * b + 1], above[2 * b + 2]
         x3, x4, x5 = here[2 * b], here[2 * b + 1], here[2 * b + 2]
         x6, x7, x8 = below[2 * b], below[2 * b + 1], below[2 * b + 2]
         to = floats(out + 4 * b * channels, channels)
         for c in range(channels):
-            y = biases[c] + x0 * w0[c] + x1 * w1[c] + x2 * w2[c]
-            y += x3 * w3[c] + x4 * w4[c] + x5 * w5[c]
-            y += x6 * w6[c] + x7 * w7[c] + x8 * w8[c]
+            y = biases[c] + x0 * w[c] + x1 * w[channels + c] + x2 * w[2 * channels + c]
+            y += x3 * w[3 * channels + c] + x4 * w[4 * channels + c] + x5 * w[5 * channels + c]
+            y += x6 * w[6 * channels + c] + x7 * w[7 * channels + c] + x8 * w[8 * channels + c]
             to[c] = max(y, float32(0.0))
 
 
@@ -221,11 +222,11 @@ def _products(rank, size, scratch, plan, matrices, head, layer, out):  # type: i
         windows, windows_to = _buffer(head, layer, _WINDOWS), _buffer(head, layer, _WINDOWS_TO)
         out, out_stride = _buffer(head, layer, _FLOATS), channels
         out_length = _buffer(head, layer, _TIMES) * _layer(plan, layer, _PITCH) * channels
-        num_kernels, first = _layer(plan, layer, _KERNEL), _layer(plan, layer, _MATRIX)
+        num_products, first = _layer(plan, layer, _KERNEL), _layer(plan, layer, _MATRIX)
     else:
         num_rows, windows, windows_to = head[_FRAMES], head[_PROJECTED], head[_PROJECTED_TO]
         out_stride, out_length = plan[_DIM], head[_OUT_LENGTH]
-        num_kernels, first = 1, plan[_PROJECTION]
+        num_products, first = plan[_NUM_PARTS], plan[_PROJECTION]
     x, stride = _buffer(head, layer - 1, _FLOATS), 4 * channels
     if plan[_IS_INT8]:
         x, stride = _buffer(head, layer - 1, _QUANTISED), channels
@@ -233,8 +234,11 @@ def _products(rank, size, scratch, plan, matrices, head, layer, out):  # type: i
     num_blocks = (num_rows + _BLOCK_ROWS - 1) // _BLOCK_ROWS
     for block in range(num_blocks):
         begin, end = block * num_rows // num_blocks, (block + 1) * num_rows // num_blocks
-        for k in range(num_kernels):
-            ahead = k * from_pitch  # positions from a window's beginning to its time k
+        for k in range(num_products):
+            # positions from a window's beginning to its time k, or to part k of the bins that are projected
+            ahead = k * from_pitch
+            if layer == plan[_NUM_LAYERS]:
+                ahead = k * _layer(plan, layer - 1, _BINS) // num_products
             scales = floats(_buffer(head, layer - 1, _SCALES) + 4 * ahead, positions - ahead)
             zeros = floats(_buffer(head, layer - 1, _ZEROS) + 4 * ahead, positions - ahead)
             multiply(
@@ -272,7 +276,8 @@ def subsample(rank, size, sync, scratch, plan, matrices, segments, work, out):  
         if head[_FRAMES] == 0:
             break
         times = _buffer(head, 0, _TIMES)
-        rows_from, rows_stride = integers(head[_ROWS_FROM], times), integers(head[_ROWS_STRIDE], times)  # fmt: skip
+        rows_from = integers(head[_ROWS_FROM], times)
+        rows_stride = integers(head[_ROWS_STRIDE], times)
         for t in range(rank * times // size, (rank + 1) * times // size):
             if is_int8:
                 row = head[_FLOAT_ROWS] + rank * ((4 * pitch * channels + 63) // 64 * 64)
@@ -301,18 +306,12 @@ def subsample(rank, size, sync, scratch, plan, matrices, segments, work, out):  
             barrier(sync, size)
 
 
-@kernel
-def _work_bytes(plan, segments, num_threads, head):  # type: ignore[no-untyped-def]
-    _lay_out(plan, segments, num_threads, 0, head)
-    return head[_BYTES]
-
-
 class PackedSubsampling:
     """The packed weights of a `ConvSubsampling` and the plan with which `subsample` uses them.
 
     Args:
-        source: has ``NAME.convolutions.0.weight`` and so on; large matrices are the later convolutions and the
-            projection. In int8 all times of a filter have one scale.
+        source: has ``NAME.convolutions.0.weight`` and so on; the later convolutions and the projection are
+            matrices, of int8 ones each filter has one scale.
         matrices: takes the weights; in int8, the first convolution stays float32.
         num_features: F, bins of the features.
         factor: 4, 6 or 8, as checked by `ConvSubsampling`.
@@ -346,11 +345,9 @@ class PackedSubsampling:
                 matrix = _add_convolution(source, matrices, convolution, channels, kernel_size)
             fields += [kernel_size, stride, bins, bins + -(-3 // channels), matrix]
         assert bins >= 1, (num_features, factor)
-        weight, scale = source.matrix(f"{name}.projection.weight")
-        dim = weight.shape[0]
-        # (D, C * F') -> (D, F' * C)
-        weight = weight.reshape(dim, channels, bins).transpose(1, 2).reshape(dim, -1)
-        projection = matrices.add(weight.t(), source.tensor(f"{name}.projection.bias"), scale)
+        projection = len(matrices)
+        num_parts = _add_projection(source, matrices, f"{name}.projection", channels, bins)
+        dim = source.tensor(f"{name}.projection.bias").shape[0]
         step, times = 1, 1  # of the first convolution: from one output frame to the next, in one
         for kernel_size, stride in layers[:0:-1]:
             step, times = step * stride, (times - 1) * stride + kernel_size
@@ -358,7 +355,7 @@ class PackedSubsampling:
         addresses = [self._first.ctypes.data, self._bias.ctypes.data]
         self.plan = np.array(
             [len(layers), channels, num_features, dim, matrices.precision == INT8, projection,
-             *addresses, step, times - step, max_times, *fields],
+             *addresses, step, times - step, max_times, num_parts, *fields],
             np.int64,
         )  # fmt: skip
 
@@ -366,7 +363,9 @@ class PackedSubsampling:
         """Work memory that `subsample` needs for segments of these lengths, in feature frames."""
         segments = np.zeros((len(lengths), SEGMENT_FIELDS), np.int64)
         segments[:, NUM_FRAMES] = lengths
-        return int(_work_bytes(self.plan, segments, num_threads, np.zeros(_HEAD_BYTES // 8, np.int64)))  # fmt: skip
+        head = np.zeros(_HEAD_BYTES // 8, np.int64)
+        _lay_out(self.plan, segments, num_threads, 0, head)
+        return int(head[_BYTES])
 
 
 def _add_convolution(
@@ -385,3 +384,22 @@ def _add_convolution(
         matrices.add(matrix.t(), bias, scale)
         bias = None
     return first
+
+
+def _add_projection(
+    source: WeightSource, matrices: PackedMatrices, name: str, channels: int, bins: int
+) -> int:
+    """Packs the projection, one matrix for each part of the bins; returns their number."""
+    weight, scale = source.matrix(f"{name}.weight")
+    if matrices.precision == INT8 and scale is None:
+        weight, scale = quantize(weight)
+    bias: Tensor | None = source.tensor(f"{name}.bias")
+    weight = weight.reshape(len(weight), channels, bins)
+    num_parts = min(-(-channels * bins // _PRODUCT_INPUTS), bins)
+    for part in range(num_parts):
+        begin, end = part * bins // num_parts, (part + 1) * bins // num_parts
+        # (out, channel, bin) -> (out, bin * channel)
+        matrix = weight[:, :, begin:end].transpose(1, 2).reshape(len(weight), -1)
+        matrices.add(matrix.t(), bias, scale)
+        bias = None
+    return num_parts
