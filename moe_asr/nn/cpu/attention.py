@@ -21,7 +21,7 @@ import math
 import numpy as np
 from torch import Tensor
 
-from moe_asr.nn.cpu.compiler import float32, kernel
+from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel
 from moe_asr.nn.cpu.simd import (
     LANES,
     PANEL,
@@ -220,9 +220,14 @@ def _scale_queries(num_rows, qkv, qkv_stride, bias, dim, scale, out):  # type: i
             to[k] = (row[k] + bias[k]) * scale
 
 
-@kernel
-def attend(scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_stride):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Attention of one head from new frames [begin, end) of a segment, at most ROWS; see `attend_all`."""
+@compiled_once(10)
+def attend(scratch, layer_at, segment_at, head, begin, end, qkv, qkv_stride, out, out_stride):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Attention of one head from new frames [begin, end) of a segment, at most ROWS; see `attend_all`.
+
+    Args:
+        layer_at, segment_at: addresses of a layer and of a segment.
+    """
+    layer, segment = integers(layer_at, LAYER_FIELDS), integers(segment_at, SEGMENT_FIELDS)
     dim, num_heads, ring = layer[HEAD_DIM], layer[NUM_HEADS], segment[RING]
     num_rows = end - begin
     low, high = _visible(segment, begin)[0], _visible(segment, end - 1)[1]
@@ -321,6 +326,7 @@ def attend_all(rank, size, scratch, layer, segments, qkv, qkv_stride, out, out_s
         out, out_stride: address and bytes between rows of (..., D) float32: what is found, (H, K), before the
             projection of the output; in rows as those of ``qkv``.
     """
+    layer_at, segments_at = layer.ctypes.data, segments.ctypes.data
     num_heads = layer[NUM_HEADS]
     total = 0
     for s in range(len(segments)):
@@ -338,8 +344,9 @@ def attend_all(rank, size, scratch, layer, segments, qkv, qkv_stride, out, out_s
                 begin, end = _tile_frames(segment, t, parts, group)
                 if begin < end and mine <= done < beyond:
                     attend(
-                        scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_stride
-                    )
+                        scratch, layer_at, segments_at + 8 * SEGMENT_FIELDS * s, head, begin, end, qkv,
+                        qkv_stride, out, out_stride,
+                    )  # fmt: skip
                 done += _cost(segment, begin, end)
 
 
@@ -355,9 +362,14 @@ def _transpose(rows, row_stride, num_rows, out, out_stride, dim):  # type: ignor
                 to[i] = floats(at + i * row_stride, 1)[0]
 
 
-@kernel
-def store_keys_values(layer, segment, head, qkv, qkv_stride):  # type: ignore[no-untyped-def]
-    """Writes the keys and values of a segment's new frames for one head to its cache; see `store_all`."""
+@compiled_once(5)
+def store_keys_values(layer_at, segment_at, head, qkv, qkv_stride):  # type: ignore[no-untyped-def]
+    """Writes the keys and values of a segment's new frames for one head to its cache; see `store_all`.
+
+    Args:
+        layer_at, segment_at: addresses of a layer and of a segment.
+    """
+    layer, segment = integers(layer_at, LAYER_FIELDS), integers(segment_at, SEGMENT_FIELDS)
     dim, num_heads, ring = layer[HEAD_DIM], layer[NUM_HEADS], segment[RING]
     columns, steps = _row_length(ring), (dim + LANES - 1) // LANES * LANES
     keys = segment[CACHE] + layer[CACHE_OFFSET] + 4 * head * dim * columns
@@ -385,6 +397,8 @@ def store_all(rank, size, layer, segments, qkv, qkv_stride):  # type: ignore[no-
         rank, size, layer, segments, qkv, qkv_stride: as of `attend_all`.
     """
     num_heads = layer[NUM_HEADS]
+    layer_at, segments_at = layer.ctypes.data, segments.ctypes.data
     num_items = len(segments) * num_heads
     for item in range(rank * num_items // size, (rank + 1) * num_items // size):
-        store_keys_values(layer, segments[item // num_heads], item % num_heads, qkv, qkv_stride)
+        segment_at = segments_at + 8 * SEGMENT_FIELDS * (item // num_heads)
+        store_keys_values(layer_at, segment_at, item % num_heads, qkv, qkv_stride)
