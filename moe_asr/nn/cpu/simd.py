@@ -135,8 +135,8 @@ def _tile(kind: ir.VectorType, step_function: Any) -> Any:
     """A tile whose first three arguments are literals."""
 
     def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        shape = [one.literal_value for one in signature.args[:3]]
-        _emit_tile(builder, kind, step_function, *shape, arguments[3:])
+        num_rows, num_vectors, locality = (one.literal_value for one in signature.args[:3])
+        _emit_tile(builder, kind, step_function, num_rows, num_vectors, locality, arguments[3:])
         return context.get_dummy_value()
 
     return make
