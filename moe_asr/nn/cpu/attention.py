@@ -21,8 +21,17 @@ import math
 import numpy as np
 from torch import Tensor
 
-from moe_asr.nn.cpu.compiler import float32, intrinsic, kernel
-from moe_asr.nn.cpu.simd import LANES, PANEL, ROWS, exp, floats, integers, tile_float32
+from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel
+from moe_asr.nn.cpu.simd import (
+    LANES,
+    PANEL,
+    ROWS,
+    add_row,
+    exp_row,
+    floats,
+    integers,
+    narrow_tile_float32,
+)
 
 # Columns of a table of segments (num_segments, SEGMENT_FIELDS) int64
 FIRST_ROW = 0  # of its frames in the buffers of queries, keys and values, and of results
@@ -44,7 +53,6 @@ NUM_HEADS, HEAD_DIM = 6, 7
 LAYER_FIELDS = 8
 
 _LINE = 16  # floats of a cache line
-_L1 = 3  # prefetches go to the first-level cache
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -100,95 +108,34 @@ def pack_distances(distances: Tensor) -> np.ndarray:
     return packed
 
 
-@intrinsic
-def _maximum(context, a, b):  # type: ignore[no-untyped-def]
-    """The larger of two float32, neither of them NaN: what LLVM needs to know to vectorise a reduction."""
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        a, b = arguments
-        is_larger = builder.fcmp_ordered(">", a, b, flags=["nnan", "nsz"])
-        return builder.select(is_larger, a, b, flags=["nnan", "nsz"])
-
-    return a(a, b), make
+@kernel
+def _fill_rows(rows, first, stride, num_rows):  # type: ignore[no-untyped-def]
+    """The addresses of rows ``stride`` bytes apart, an even number of them, for the tiles."""
+    for i in range(num_rows):
+        rows[i] = first + i * stride
+    rows[num_rows - 1 + num_rows % 2] = rows[num_rows - 1]
 
 
 @kernel
-def _wide_tile(num_rows, rows, count, weights, step, out, ahead):  # type: ignore[no-untyped-def]
-    """A tile of 1..ROWS rows and PANEL columns; numba needs its number of rows as a constant."""
-    if num_rows == 1:
-        tile_float32(1, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 2:
-        tile_float32(2, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 3:
-        tile_float32(3, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 4:
-        tile_float32(4, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 5:
-        tile_float32(5, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 6:
-        tile_float32(6, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 7:
-        tile_float32(7, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 8:
-        tile_float32(8, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 9:
-        tile_float32(9, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 10:
-        tile_float32(10, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 11:
-        tile_float32(11, 2, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 12:
-        tile_float32(12, 2, _L1, rows, count, weights, step, out, ahead, step)
+def _products(num_rows, rows, count, weights, step, num_vectors, out, out_stride, ahead):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Rows times ``num_vectors`` * LANES columns, to rows of ``out`` that are ``out_stride`` bytes apart.
 
-
-@kernel
-def _narrow_tile(num_rows, rows, count, weights, step, out, ahead):  # type: ignore[no-untyped-def]
-    """A tile of 1..ROWS rows and LANES columns."""
-    if num_rows == 1:
-        tile_float32(1, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 2:
-        tile_float32(2, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 3:
-        tile_float32(3, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 4:
-        tile_float32(4, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 5:
-        tile_float32(5, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 6:
-        tile_float32(6, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 7:
-        tile_float32(7, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 8:
-        tile_float32(8, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 9:
-        tile_float32(9, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 10:
-        tile_float32(10, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 11:
-        tile_float32(11, 1, _L1, rows, count, weights, step, out, ahead, step)
-    elif num_rows == 12:
-        tile_float32(12, 1, _L1, rows, count, weights, step, out, ahead, step)
-
-
-@kernel
-def _products(num_rows, rows, count, weights, step, num_vectors, tile_at, out, out_stride):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Rows times ``num_vectors`` * LANES columns, to rows of ``out`` that are ``out_stride`` bytes apart."""
-    tile = floats(tile_at, ROWS * PANEL)
-    for v in range(0, num_vectors - 1, 2):
-        at = weights + 4 * LANES * v
-        _wide_tile(num_rows, rows, count, at, step, tile_at, at + 4 * PANEL)
-        for i in range(num_rows):
-            to = floats(out + i * out_stride + 4 * LANES * v, PANEL)
-            for j in range(PANEL):
-                to[j] = tile[i * PANEL + j]
-    if num_vectors % 2:
-        v = num_vectors - 1
-        at = weights + 4 * LANES * v
-        _narrow_tile(num_rows, rows, count, at, step, tile_at, at)
-        for i in range(num_rows):
-            to = floats(out + i * out_stride + 4 * LANES * v, LANES)
-            for j in range(LANES):
-                to[j] = tile[i * LANES + j]
+    Fetches as much memory as it reads, from ``ahead`` on.
+    """
+    for v in range(0, num_vectors, 2):
+        at = 4 * LANES * v
+        width = min(num_vectors - v, 2)
+        narrow_tile_float32(
+            num_rows,
+            width,
+            rows,
+            count,
+            weights + at,
+            step,
+            out + at,
+            out_stride,
+            ahead + at * count,
+        )
 
 
 @kernel
@@ -221,7 +168,9 @@ def _tile_frames(segment, tile, parts, group):  # type: ignore[no-untyped-def]
     first = tile // parts * group
     part = tile % parts
     length = min(group, segment[NUM_FRAMES] - first)
-    return first + part * length // parts, first + (part + 1) * length // parts
+    begin = (part * length // parts + 1) // 2 * 2  # even, as tiles are
+    end = min(((part + 1) * length // parts + 1) // 2 * 2, length)
+    return first + begin, first + end
 
 
 @kernel
@@ -230,27 +179,6 @@ def _cost(segment, begin, end):  # type: ignore[no-untyped-def]
     if begin == end:
         return 0
     return (end - begin) * (_visible(segment, end - 1)[1] - _visible(segment, begin)[0])
-
-
-@kernel
-def _add_positions(scores, positions, num, highest):  # type: ignore[no-untyped-def]
-    """Adds the terms of position to those of content; returns the highest sum and ``highest``."""
-    for j in range(num):
-        score = scores[j] + positions[j]
-        scores[j] = score
-        highest = _maximum(score, highest)
-    return highest
-
-
-@kernel
-def _exponentiate(scores, num, highest):  # type: ignore[no-untyped-def]
-    """exp(score - highest) in place; returns their sum."""
-    total = float32(0.0)
-    for j in range(num):
-        weight = exp(scores[j] - highest)
-        scores[j] = weight
-        total += weight
-    return total
 
 
 @kernel
@@ -276,12 +204,11 @@ def _softmax(scores, positions, low, high, first, ring):  # type: ignore[no-unty
     column = low % ring
     num = min(high - low, ring - column)
     rest = high - low - num  # on from column 0
-    left, right = floats(scores + 4 * column, num), floats(scores, rest)
-    highest = float32(-math.inf)
+    left, right = scores + 4 * column, scores
     at = positions + 4 * (low - first)
-    highest = _add_positions(left, floats(at, num), num, highest)
-    highest = _add_positions(right, floats(at + 4 * num, rest), rest, highest)
-    return _exponentiate(left, num, highest) + _exponentiate(right, rest, highest)
+    highest = add_row(left, at, num, float32(-math.inf))
+    highest = add_row(right, at + 4 * num, rest, highest)
+    return exp_row(left, num, highest) + exp_row(right, rest, highest)
 
 
 @kernel
@@ -293,9 +220,14 @@ def _scale_queries(num_rows, qkv, qkv_stride, bias, dim, scale, out):  # type: i
             to[k] = (row[k] + bias[k]) * scale
 
 
-@kernel
-def attend(scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_stride):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Attention of one head from new frames [begin, end) of a segment, at most ROWS; see `attend_all`."""
+@compiled_once(10)
+def attend(scratch, layer_at, segment_at, head, begin, end, qkv, qkv_stride, out, out_stride):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Attention of one head from new frames [begin, end) of a segment, at most ROWS; see `attend_all`.
+
+    Args:
+        layer_at, segment_at: addresses of a layer and of a segment.
+    """
+    layer, segment = integers(layer_at, LAYER_FIELDS), integers(segment_at, SEGMENT_FIELDS)
     dim, num_heads, ring = layer[HEAD_DIM], layer[NUM_HEADS], segment[RING]
     num_rows = end - begin
     low, high = _visible(segment, begin)[0], _visible(segment, end - 1)[1]
@@ -314,15 +246,15 @@ def attend(scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_
 
     query_at = qkv + (segment[FIRST_ROW] + begin) * qkv_stride + 4 * head * dim
     scale = float32(1.0 / math.sqrt(dim))
-    for i in range(num_rows):
-        rows[i] = queries + 4 * dim * i
+    _fill_rows(rows, queries, 4 * dim, num_rows)
     bias = floats(layer[POSITION_BIAS] + 4 * head * dim, dim)
     _scale_queries(num_rows, query_at, qkv_stride, bias, dim, scale, queries)
     distances = low - (segment[TIME] + end - 1) + layer[ZERO_INDEX]  # the tile's first
     num_vectors = (high - low + num_rows - 1 + LANES - 1) // LANES
     step = 4 * layer[DISTANCE_STRIDE]
     at = layer[DISTANCES] + head * dim * step + 4 * distances
-    _products(num_rows, scratch, dim, at, step, num_vectors, tile_at, positions, position_stride)
+    _products(num_rows, scratch, dim, at, step, num_vectors, positions, position_stride, keys)
+    next_at = at + dim * step  # distances of the next head
 
     bias = floats(layer[CONTENT_BIAS] + 4 * head * dim, dim)
     _scale_queries(num_rows, query_at, qkv_stride, bias, dim, scale, queries)
@@ -331,8 +263,8 @@ def attend(scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_
     first = 0 if is_split else column // LANES * LANES
     num_vectors = ((ring if is_split else column + num) - first + LANES - 1) // LANES
     _products(
-        num_rows, scratch, dim, keys + 4 * first, 4 * columns, num_vectors, tile_at,
-        scores + 4 * first, score_stride,
+        num_rows, scratch, dim, keys + 4 * first, 4 * columns, num_vectors, scores + 4 * first,
+        score_stride, values,
     )  # fmt: skip
 
     for i in range(num_rows):
@@ -349,22 +281,27 @@ def attend(scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_
     out_at = out + (segment[FIRST_ROW] + begin) * out_stride + 4 * head * dim
     tile, more = floats(tile_at, ROWS * PANEL), floats(more_at, ROWS * PANEL)
     for k in range(0, dim, PANEL):
-        width = PANEL if dim - k > LANES else LANES
-        for i in range(num_rows):
-            rows[i] = scores + i * score_stride + 4 * column
-        at = values + 4 * (column * steps + k)
-        if width == PANEL:
-            _wide_tile(num_rows, scratch, length, at, 4 * steps, tile_at, at + 4 * PANEL)
-        else:
-            _narrow_tile(num_rows, scratch, length, at, 4 * steps, tile_at, at)
+        num_vectors = 2 if dim - k > LANES else 1
+        width = num_vectors * LANES
+        at, ahead = values + 4 * (column * steps + k), next_at + 4 * k * num
+        _fill_rows(rows, scores + 4 * column, score_stride, num_rows)
+        narrow_tile_float32(
+            num_rows, num_vectors, scratch, length, at, 4 * steps, tile_at, 4 * width, ahead
+        )
         if is_split:
-            for i in range(num_rows):
-                rows[i] = scores + i * score_stride
-            at = values + 4 * k
-            if width == PANEL:
-                _wide_tile(num_rows, scratch, num - length, at, 4 * steps, more_at, at)
-            else:
-                _narrow_tile(num_rows, scratch, num - length, at, 4 * steps, more_at, at)
+            at, ahead = values + 4 * k, ahead + 4 * width * length
+            _fill_rows(rows, scores, score_stride, num_rows)
+            narrow_tile_float32(
+                num_rows,
+                num_vectors,
+                scratch,
+                num - length,
+                at,
+                4 * steps,
+                more_at,
+                4 * width,
+                ahead,
+            )
             for i in range(num_rows * width):
                 tile[i] += more[i]
         width_out = min(width, dim - k)
@@ -389,6 +326,7 @@ def attend_all(rank, size, scratch, layer, segments, qkv, qkv_stride, out, out_s
         out, out_stride: address and bytes between rows of (..., D) float32: what is found, (H, K), before the
             projection of the output; in rows as those of ``qkv``.
     """
+    layer_at, segments_at = layer.ctypes.data, segments.ctypes.data
     num_heads = layer[NUM_HEADS]
     total = 0
     for s in range(len(segments)):
@@ -406,8 +344,9 @@ def attend_all(rank, size, scratch, layer, segments, qkv, qkv_stride, out, out_s
                 begin, end = _tile_frames(segment, t, parts, group)
                 if begin < end and mine <= done < beyond:
                     attend(
-                        scratch, layer, segment, head, begin, end, qkv, qkv_stride, out, out_stride
-                    )
+                        scratch, layer_at, segments_at + 8 * SEGMENT_FIELDS * s, head, begin, end, qkv,
+                        qkv_stride, out, out_stride,
+                    )  # fmt: skip
                 done += _cost(segment, begin, end)
 
 
@@ -423,9 +362,14 @@ def _transpose(rows, row_stride, num_rows, out, out_stride, dim):  # type: ignor
                 to[i] = floats(at + i * row_stride, 1)[0]
 
 
-@kernel
-def store_keys_values(layer, segment, head, qkv, qkv_stride):  # type: ignore[no-untyped-def]
-    """Writes the keys and values of a segment's new frames for one head to its cache; see `store_all`."""
+@compiled_once(5)
+def store_keys_values(layer_at, segment_at, head, qkv, qkv_stride):  # type: ignore[no-untyped-def]
+    """Writes the keys and values of a segment's new frames for one head to its cache; see `store_all`.
+
+    Args:
+        layer_at, segment_at: addresses of a layer and of a segment.
+    """
+    layer, segment = integers(layer_at, LAYER_FIELDS), integers(segment_at, SEGMENT_FIELDS)
     dim, num_heads, ring = layer[HEAD_DIM], layer[NUM_HEADS], segment[RING]
     columns, steps = _row_length(ring), (dim + LANES - 1) // LANES * LANES
     keys = segment[CACHE] + layer[CACHE_OFFSET] + 4 * head * dim * columns
@@ -453,6 +397,8 @@ def store_all(rank, size, layer, segments, qkv, qkv_stride):  # type: ignore[no-
         rank, size, layer, segments, qkv, qkv_stride: as of `attend_all`.
     """
     num_heads = layer[NUM_HEADS]
+    layer_at, segments_at = layer.ctypes.data, segments.ctypes.data
     num_items = len(segments) * num_heads
     for item in range(rank * num_items // size, (rank + 1) * num_items // size):
-        store_keys_values(layer, segments[item // num_heads], item % num_heads, qkv, qkv_stride)
+        segment_at = segments_at + 8 * SEGMENT_FIELDS * (item // num_heads)
+        store_keys_values(layer_at, segment_at, item % num_heads, qkv, qkv_stride)

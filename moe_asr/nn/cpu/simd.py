@@ -85,9 +85,12 @@ def _portable_dot(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any
 
 def _emit_tile(
     builder: ir.IRBuilder, kind: ir.VectorType, step_function: Any, num_rows: int, num_vectors: int,
-    locality: int, arguments: Any,
+    locality: int, arguments: Any, out_step: Any = None,
 ) -> None:  # fmt: skip
-    """Code of a tile of ``kind``: out[m, v] = sum over k of step(x_m[k], w[k, v])."""
+    """Code of a tile of ``kind``: out[m, v] = sum over k of step(x_m[k], w[k, v]).
+
+    ``out_step`` is the bytes between its rows in memory, where they are not one after the other.
+    """
     rows, count, weights, weight_step, out, ahead, ahead_step = arguments
     zero = ir.Constant(kind, [0] * LANES)
     xs = [_load(builder, builder.add(rows, _I64(8 * m)), _I64, 8) for m in range(num_rows)]
@@ -117,9 +120,11 @@ def _emit_tile(
                 builder.store(total, totals[m][v])
         builder.store(builder.add(at, weight_step), weight_at)
         builder.store(builder.add(prefetched, ahead_step), ahead_at)
+    out_step = _I64(width * num_vectors) if out_step is None else out_step
     for m in range(num_rows):
         for v in range(num_vectors):
-            address = builder.add(out, _I64(width * (m * num_vectors + v)))
+            row = builder.add(out, builder.mul(out_step, _I64(m)))
+            address = builder.add(row, _I64(width * v))
             stored = builder.store(
                 builder.load(totals[m][v]), builder.inttoptr(address, kind.as_pointer())
             )
@@ -130,8 +135,8 @@ def _tile(kind: ir.VectorType, step_function: Any) -> Any:
     """A tile whose first three arguments are literals."""
 
     def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        shape = [one.literal_value for one in signature.args[:3]]
-        _emit_tile(builder, kind, step_function, *shape, arguments[3:])
+        num_rows, num_vectors, locality = (one.literal_value for one in signature.args[:3])
+        _emit_tile(builder, kind, step_function, num_rows, num_vectors, locality, arguments[3:])
         return context.get_dummy_value()
 
     return make
@@ -216,6 +221,34 @@ def panel_tile_float32(context, num_rows, rows, count, weights, out, ahead, ahea
 def panel_tile_int8(context, num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
     """`tile_int8` of a whole panel and 1..ROWS rows."""
     return types.void(*(types.int64,) * 7), _panel_tile(_INTS, _dot if DOT else _portable_dot)
+
+
+@intrinsic
+def narrow_tile_float32(
+    context, num_rows, num_vectors, rows, count, weights, weight_step, out, out_step, ahead
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`tile_float32` of 1 or 2 vectors, numbers that need not be literals, its rows ``out_step`` bytes apart.
+
+    Its rows come in twos, so that there are fewer tiles to compile: an odd number is raised by one, and
+    ``rows`` and ``out`` must be good for that.
+    """
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        num_rows, num_vectors, rows, count, weights, weight_step, out, out_step, ahead = arguments
+
+        def emit(number: int) -> None:
+            vectors, pairs = 1 + number % 2, number // 2
+            shared = rows, count, weights, weight_step, out, ahead, _I64(4 * LANES * vectors)
+            _emit_tile(
+                builder, _FLOATS, _multiply_add, 2 * pairs, vectors, _SECOND_LEVEL, shared, out_step
+            )
+
+        pairs = builder.lshr(builder.add(num_rows, _I64(1)), _I64(1))
+        number = builder.add(builder.mul(pairs, _I64(2)), builder.sub(num_vectors, _I64(1)))
+        _switch(builder, number, range(2, ROWS + 2), emit)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 9), make
 
 
 FROM_INT8 = 4
@@ -311,6 +344,82 @@ def finish_tile(
         return context.get_dummy_value()
 
     return types.void(*(types.int64,) * 10), make
+
+
+def _reduce(builder: ir.IRBuilder, vector: Any, combine: Any) -> Any:
+    """One value of all lanes of a vector."""
+    nothing, half = ir.Constant(_FLOATS, ir.Undefined), LANES // 2
+    while half:
+        order = [(lane + half) % LANES for lane in range(LANES)]
+        moved = builder.shuffle_vector(vector, nothing, ir.Constant(_INTS, order))
+        vector, half = combine(vector, moved), half // 2
+    return builder.extract_element(vector, _I32(0))
+
+
+def _over_row(builder: ir.IRBuilder, count: Any, first: Any, combine: Any, emit: Any) -> Any:
+    """Combines what ``emit`` gives for the vectors of a row, ``first`` in the lanes after ``count``."""
+    start = _splat(builder, first, _FLOATS)
+    result = cgutils.alloca_once(builder, _FLOATS)
+    builder.store(start, result)
+    vectors = builder.udiv(builder.add(count, _I64(LANES - 1)), _I64(LANES))
+    lanes = ir.Constant(_INTS, list(range(LANES)))
+    with cgutils.for_range(builder, vectors) as loop:
+        at = builder.mul(loop.index, _I64(LANES))
+        left = _splat(builder, builder.trunc(builder.sub(count, at), _I32), _INTS)
+        is_inside = builder.icmp_signed("<", lanes, left)
+        value = builder.select(is_inside, emit(builder.mul(at, _I64(4)), is_inside), start)
+        builder.store(combine(builder.load(result), value), result)
+    return _reduce(builder, builder.load(result), combine)
+
+
+def _rewrite(builder: ir.IRBuilder, address: Any, is_inside: Any, value: Any, old: Any) -> Any:
+    """Stores the lanes of ``value`` that are inside a row; returns all."""
+    pointer = builder.inttoptr(address, _FLOATS.as_pointer())
+    builder.store(builder.select(is_inside, value, old), pointer).align = 4
+    return value
+
+
+@intrinsic
+def add_row(context, row, other, count, highest):  # type: ignore[no-untyped-def]
+    """Adds ``count`` float32 at one address to those at another; returns the highest sum and ``highest``.
+
+    Whole vectors are read, and what comes after ``count`` is written as it was. NaN is no highest sum.
+    """
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        row, other, count, highest = arguments
+
+        def emit(offset: Any, is_inside: Any) -> Any:
+            address = builder.add(row, offset)
+            old = _load(builder, address, _FLOATS, 4)
+            value = builder.fadd(old, _load(builder, builder.add(other, offset), _FLOATS, 4))
+            return _rewrite(builder, address, is_inside, value, old)
+
+        def larger(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+        return _over_row(builder, count, highest, larger, emit)
+
+    return types.float32(types.int64, types.int64, types.int64, types.float32), make
+
+
+@intrinsic
+def exp_row(context, row, count, highest):  # type: ignore[no-untyped-def]
+    """`exp` of ``count`` float32 less ``highest``, in place as `add_row`; returns their sum."""
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        row, count, highest = arguments
+        shift = _splat(builder, highest, _FLOATS)
+
+        def emit(offset: Any, is_inside: Any) -> Any:
+            address = builder.add(row, offset)
+            old = _load(builder, address, _FLOATS, 4)
+            value = _exp(builder, builder.fsub(old, shift))
+            return _rewrite(builder, address, is_inside, value, old)
+
+        return _over_row(builder, count, _F32(0.0), builder.fadd, emit)
+
+    return types.float32(types.int64, types.int64, types.float32), make
 
 
 @intrinsic
