@@ -59,8 +59,8 @@ def kernel(function: Callable[..., Any]) -> Any:
 def compiled_once(num_arguments: int) -> Callable[[Callable[..., Any]], Any]:
     """A kernel of int64 arguments, without a result, whose code others call instead of containing it.
 
-    numba compiles what a kernel calls again with each kernel that calls it: large ones are better compiled once.
-    It is compiled where it is defined, or taken from the cache.
+    numba compiles what a kernel calls again with each kernel that calls it: large ones are better compiled
+    once. It is compiled where it is defined, or taken from the cache.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

@@ -317,7 +317,7 @@ class PackedEncoder(nn.Module):
         """The work memory of a call: its addresses, and that of the subsampling's."""
         shape = self.shape
         dim, assignments = shape.dim, num_frames * shape.num_chosen
-        block = min(BLOCK, assignments)
+        rows = BLOCK + min(BLOCK, assignments)  # the second block begins after a whole first
         sizes = np.zeros(L.WORK_FIELDS + 1, np.int64)
         sizes[L.X] = sizes[L.NORMED] = sizes[L.NARROW] = 4 * num_frames * dim
         sizes[L.BYTES] = num_frames * ((dim + 3) // 4 * 4)
@@ -326,8 +326,8 @@ class PackedEncoder(nn.Module):
         sizes[L.EXPERTS] = sizes[L.FRAMES] = sizes[L.IDENTITY] = 8 * assignments
         sizes[L.GATES] = sizes[L.ROW_GATES] = 4 * assignments
         sizes[L.STARTS] = 8 * (shape.num_experts + 1)
-        sizes[L.HIDDEN] = 2 * block * 4 * shape.hidden_dim
-        sizes[L.HIDDEN_BYTES] = 2 * block * ((shape.hidden_dim + 3) // 4 * 4)
+        sizes[L.HIDDEN] = 4 * rows * shape.hidden_dim
+        sizes[L.HIDDEN_BYTES] = rows * ((shape.hidden_dim + 3) // 4 * 4)
         sizes[L.HIDDEN_SCALES] = sizes[L.HIDDEN_ZEROS] = 4 * assignments
         sizes[L.SCRATCH] = scratch
         sizes[L.SPENT] = 8 * L.NUM_PHASES

@@ -98,7 +98,9 @@ def norm_rows(rank, size, x, norm, out, dim, is_int8, bytes_at, scales, zeros, n
 
 
 @compiled_once(11)
-def _mixture(rank, size, sync, scratch, norm, router, first_matrix, matrices_at, num_matrices, work_at, call_at):  # type: ignore[no-untyped-def]  # fmt: skip
+def _mixture(
+    rank, size, sync, scratch, norm, router, first_matrix, matrices_at, num_matrices, work_at, call_at,
+):  # type: ignore[no-untyped-def]  # fmt: skip
     """x += 0.5 * feed-forward(LayerNorm(x)); tables are given by their addresses."""
     matrices = _table(matrices_at, num_matrices, MATRIX_FIELDS)
     work, call = integers(work_at, WORK_FIELDS), integers(call_at, CALL_FIELDS)
