@@ -21,6 +21,12 @@ FACTORS = [4, 6, 8]
 BINS, CHANNELS, DIM = 23, LANES + 2, 21  # channels that four does not divide: int8 rows are padded
 
 
+@pytest.fixture(autouse=True)
+def project_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five bins as three products, as large models do."""
+    monkeypatch.setattr(subsampling, "_PRODUCT_INPUTS", 2 * CHANNELS)
+
+
 @kernel
 def _subsample(rank, size, sync, scratch, plan, matrices, segments, work, out):
     at = scratch + rank * gemm.SCRATCH_BYTES
