@@ -5,8 +5,8 @@ a convolution is, for each of these times, one product with windows as rows, and
 is named by the *position* (time, bin) where its window begins; a time has ``pitch`` positions, its bins and
 room for the padding of int8 rows. In int8 all positions of a time share one scale.
 
-Output frames of all segments are computed in blocks, so that work memory does not grow with their length and
-weights are read once for all that a block holds. Each output depends on its own features only, to the bit,
+Output frames of all segments are computed in blocks, so that work memory does not grow with their length, and
+many rows share a reading of the weights. Each output depends on its own features only, to the bit,
 whatever the block, the number of threads, or the other segments.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from moe_asr.nn.cpu.compiler import float32, kernel
+from moe_asr.nn.cpu.first_convolution import first_convolution, relu
 from moe_asr.nn.cpu.gemm import multiply, quantize_row
 from moe_asr.nn.cpu.matrices import INT8, PackedMatrices, WeightSource
 from moe_asr.nn.cpu.simd import ADD, STORE, floats, integers, unsigned_bytes
@@ -178,29 +179,6 @@ def _next_block(plan, segments, head):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _first_convolution(features, stride, weight, bias, out, bins, channels):  # type: ignore[no-untyped-def]
-    """One time of the first convolution, kernel (3, 3), stride 2, one input channel; then ReLU.
-
-    ``features``: address of three rows, ``stride`` bytes apart; ``weight``: (9, channels); ``out``:
-    (bins, channels).
-    """
-    width = 2 * bins + 1
-    above, here = floats(features, width), floats(features + stride, width)
-    below = floats(features + 2 * stride, width)
-    w, biases = floats(weight, 9 * channels), floats(bias, channels)
-    for b in range(bins):
-        x0, x1, x2 = above[2 * b], above[2 * b + 1], above[2 * b + 2]
-        x3, x4, x5 = here[2 * b], here[2 * b + 1], here[2 * b + 2]
-        x6, x7, x8 = below[2 * b], below[2 * b + 1], below[2 * b + 2]
-        to = floats(out + 4 * b * channels, channels)
-        for c in range(channels):
-            y = biases[c] + x0 * w[c] + x1 * w[channels + c] + x2 * w[2 * channels + c]
-            y += x3 * w[3 * channels + c] + x4 * w[4 * channels + c] + x5 * w[5 * channels + c]
-            y += x6 * w[6 * channels + c] + x7 * w[7 * channels + c] + x8 * w[8 * channels + c]
-            to[c] = max(y, float32(0.0))
-
-
-@kernel
 def _quantise(plan, head, layer, time, x):  # type: ignore[no-untyped-def]
     """Quantises the activations ``x`` (bins * channels,) of one time; all its positions get their scale."""
     pitch, channels = _layer(plan, layer, _PITCH), plan[_CHANNELS]
@@ -283,7 +261,7 @@ def subsample(rank, size, sync, scratch, plan, matrices, segments, work, out):  
                 row = head[_FLOAT_ROWS] + rank * ((4 * pitch * channels + 63) // 64 * 64)
             else:
                 row = _buffer(head, 0, _FLOATS) + 4 * t * pitch * channels
-            _first_convolution(
+            first_convolution(
                 rows_from[t], rows_stride[t], plan[_FIRST_WEIGHT], plan[_FIRST_BIAS], row, bins,
                 channels,
             )  # fmt: skip
@@ -300,7 +278,7 @@ def subsample(rank, size, sync, scratch, plan, matrices, segments, work, out):  
                 at = 4 * t * _layer(plan, layer, _PITCH) * channels
                 x = floats(_buffer(head, layer, _FLOATS) + at, width)
                 for i in range(width):
-                    x[i] = max(x[i], float32(0.0))
+                    x[i] = relu(x[i])
                 if is_int8:
                     _quantise(plan, head, layer, t, x)
             barrier(sync, size)
@@ -327,7 +305,7 @@ class PackedSubsampling:
         name: str = "subsampling",
     ) -> None:  # fmt: skip
         layers = _LAYERS[factor]
-        assert layers[0] == (3, 2), layers  # what `_first_convolution` computes
+        assert layers[0] == (3, 2), layers  # what `first_convolution` computes
         first = source.tensor(f"{name}.convolutions.0.weight")
         bias = source.tensor(f"{name}.convolutions.0.bias")
         channels = first.shape[0]

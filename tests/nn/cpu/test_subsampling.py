@@ -21,6 +21,12 @@ FACTORS = [4, 6, 8]
 BINS, CHANNELS, DIM = 23, LANES + 2, 21  # channels that four does not divide: int8 rows are padded
 
 
+@pytest.fixture(autouse=True)
+def project_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five bins as three products, as large models do."""
+    monkeypatch.setattr(subsampling, "_PRODUCT_INPUTS", 2 * CHANNELS)
+
+
 @kernel
 def _subsample(rank, size, sync, scratch, plan, matrices, segments, work, out):
     at = scratch + rank * gemm.SCRATCH_BYTES
@@ -180,3 +186,15 @@ def test_int8_weights_of_a_source_are_taken_as_they_are():
                 held = dequantize(*quantize(module.weight.flatten(1)))
                 module.weight.copy_(held.reshape(module.weight.shape))
             np.testing.assert_allclose(out, reference(layer, x[0]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_nan_reaches_the_frames_that_see_it_and_no_others(precision):
+    layer = ConvSubsampling(BINS, CHANNELS, DIM, 4)
+    x = features(60)
+    x[0][20, 5] = np.nan
+    [out] = Packed(layer, precision)(x)
+    first, last = (20 - receptive_field(4)) // 4 + 1, 20 // 4
+    seen = [first <= j <= last for j in range(len(out))]
+    assert np.isnan(out).all(1).tolist() == seen
+    assert np.isnan(out).any(1).tolist() == seen
