@@ -313,7 +313,9 @@ class LatticeMethod(DecodingMethod):
         """What is searched; lattices are over its tokens and words."""
         return self.first_pass.graph
 
-    def _lattices(self, batch: EncodedBatch) -> "Iterator[tuple[str, Lattice, ContextGraph | None]]":
+    def _lattices(
+        self, batch: EncodedBatch
+    ) -> "Iterator[tuple[str, Lattice, ContextGraph | None]]":
         """Name, lattice and phrases of each utterance of a batch."""
         lattices, names = self.first_pass.lattices(batch), batch.utterance_ids
         return zip(names, lattices, self.first_pass.contexts(names), strict=True)

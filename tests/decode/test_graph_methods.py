@@ -232,6 +232,9 @@ def test_files_of_phrases(tmp_path: Path, graph, workplace) -> None:
     assert context_of is not None and context_of("a") is context_of("a")
     assert {p.text for p in context_of("a").phrases} == {"one two", "no", "two"}
     assert [p.text for p in context_of("elsewhere").phrases] == ["two"]
+    assert contexts_of(None, single, graph, tokenizer, ["a", "b", "c"]) is not None
+    with pytest.raises(TextError, match=r"single.tsv: phrases of 1 utterance.* not decoded: b$"):
+        contexts_of(None, single, graph, tokenizer, ["a", "c"])
     only_single = contexts_of(None, single, graph, tokenizer)
     assert only_single is not None and only_single("elsewhere") is None
     assert contexts_of(None, None, None, tokenizer) is None
