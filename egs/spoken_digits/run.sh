@@ -122,7 +122,8 @@ if runs 5; then
     dir=$(data_of "$system")
     moe_asr tune --model "$work/$system/model" --manifest "$dir/cuts_dev.jsonl.gz" --output "$work/$system/scales" \
       --graph "$dir/graph/HLG.safetensors" --mode full --mode chunk16 --streaming "${search[@]}" \
-      --method attention_rescoring --method one_best --method mbr --method lattice_attention_rescoring
+      --method attention_rescoring --method one_best --method mbr --method lattice_attention_rescoring \
+      --method attention --grid attention.length_bonus=0,0.3
   done
 fi
 

@@ -141,10 +141,11 @@ decoding() {
   [ "$name" = greedy ] || arguments+=(--graph "$(graph_dir "$unit" "$name")/HLG.safetensors" "${search[@]}")
   for method in "${methods[@]}"; do
     case "${3:-}:$method" in
-      tune:ctc_* | tune:attention | tune:*_oracle) ;; # nothing to tune
+      tune:ctc_* | tune:*_oracle) ;; # nothing to tune
       # these are run at every point: a coarse grid, as lattices of a weak model are wide
       tune:mbr) arguments+=(--method mbr --grid mbr.acoustic_scale=0.4,1 --grid mbr.lm_scale=0.4,1
         --grid mbr.length_bonus=0,1.5) ;;
+      tune:attention) arguments+=(--method attention --grid attention.length_bonus=0,0.3) ;;
       tune:lattice_lm_rescoring) arguments+=(--method "$method" --grid "$method.lm_scale=0.8,1,1.2,1.4"
         --grid "$method.length_bonus=0,2") ;;
       *) arguments+=(--method "$method") ;;

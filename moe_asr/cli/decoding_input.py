@@ -103,7 +103,9 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
         lm=read_arpa(args.lm) if args.lm else None,
         graph_lm=read_arpa(graph_lm) if graph_lm else None,
         references=references,
-        context_of=contexts_of(args.phrases, args.utterance_phrases, graph, loaded.tokenizer),
+        context_of=contexts_of(
+            args.phrases, args.utterance_phrases, graph, loaded.tokenizer, references
+        ),
         archive=LatticeArchive(lattices) if lattices else None,
     )
     return DecodingInput(loaded, cuts, references, resources)

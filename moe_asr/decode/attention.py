@@ -13,6 +13,8 @@ from moe_asr.decode.registry import (
 )
 from moe_asr.model.attention_beam import AttentionBeamOptions, attention_beam_search
 
+LENGTH_BONUSES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # what tuning tries; with more it does not end
+
 
 @dataclass(frozen=True)
 class AttentionOptions(AttentionBeamOptions):
@@ -30,6 +32,7 @@ class AttentionBeam(DecodingMethod):
     options_type = AttentionOptions
     options: AttentionOptions
     needs_memory = True
+    scales = {"length_bonus": LENGTH_BONUSES}
 
     def __init__(self, resources: DecodingResources, options: AttentionOptions) -> None:
         super().__init__(resources, options)

@@ -1,7 +1,7 @@
 """The first pass of lattice methods: one search, whose lattices all methods with its options share."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ class LmScaleOptions(FirstPassOptions):
 
     Attributes:
         lm_scale: weight of the graph's score (language model, lexicon) when the lattice is read; the search's
-            ``graph_scale`` is in the lattice already.
+            ``graph_scale`` is in the lattice already. Boosts of phrases are not scaled.
         length_bonus: nats for each token of a path: CTC likes few tokens, and leaves out short words.
     """
 
@@ -78,9 +78,21 @@ class LmScaleOptions(FirstPassOptions):
         if not abs(self.length_bonus) < float("inf"):
             raise ValueError(f"length_bonus must be finite, found {self.length_bonus}")
 
-    def weighted(self, lattice: Lattice) -> Lattice:
-        """The lattice whose graph scores are lm_scale times its own, and the bonus where a token begins."""
-        return with_bonus(lattice, self.length_bonus, self.lm_scale)
+    def weighted(self, lattice: Lattice, context: "ContextGraph | None" = None) -> Lattice:
+        """The lattice whose graph scores are lm_scale times its own, and the bonus where a token begins.
+
+        Args:
+            context: of the phrases whose boosts are in the graph scores. These stay as they are; the lattice
+                is composed with the phrases for that, and has the states and arcs of `remove_context`.
+        """
+        scaled = with_bonus(lattice, self.length_bonus, self.lm_scale)
+        if context is None:
+            return scaled
+        return apply_context(scaled, context, self._boost_scale - self.lm_scale)
+
+    @property
+    def _boost_scale(self) -> float:
+        return 1.0
 
 
 def with_bonus(lattice: Lattice, length_bonus: float, graph_scale: float = 1.0) -> Lattice:
@@ -206,7 +218,7 @@ class FirstPass:
                 self.lattice_sink(name, lattice)
 
     def _find(self, batch: EncodedBatch) -> list[Lattice]:
-        contexts = self._contexts(batch.utterance_ids)
+        contexts = self.contexts(batch.utterance_ids)
         if self._archive is not None:
             found = [self._archive.read(name) for name in batch.utterance_ids]
             for name, lattice, length in zip(
@@ -249,7 +261,7 @@ class FirstPass:
     ) -> list[np.ndarray]:
         """[utt] (n,) float64: what phrases have added to the graph scores of an n-best list."""
         found = []
-        for paths, context in zip(lists, self._contexts(utterance_ids), strict=True):
+        for paths, context in zip(lists, self.contexts(utterance_ids), strict=True):
             if context is None:
                 found.append(np.zeros(len(paths)))
                 continue
@@ -257,7 +269,8 @@ class FirstPass:
             found.append(np.array([context.score(one) for one in units], np.float64))
         return found
 
-    def _contexts(self, utterance_ids: Sequence[str]) -> "list[ContextGraph | None]":
+    def contexts(self, utterance_ids: Sequence[str]) -> "list[ContextGraph | None]":
+        """The phrases of each utterance, if it has any."""
         context_of = self._resources.context_of
         return [context_of(name) if context_of else None for name in utterance_ids]
 
@@ -299,6 +312,13 @@ class LatticeMethod(DecodingMethod):
     def graph(self) -> DecodingGraph:
         """What is searched; lattices are over its tokens and words."""
         return self.first_pass.graph
+
+    def _lattices(
+        self, batch: EncodedBatch
+    ) -> "Iterator[tuple[str, Lattice, ContextGraph | None]]":
+        """Name, lattice and phrases of each utterance of a batch."""
+        lattices, names = self.first_pass.lattices(batch), batch.utterance_ids
+        return zip(names, lattices, self.first_pass.contexts(names), strict=True)
 
     @property
     def unit(self) -> str:

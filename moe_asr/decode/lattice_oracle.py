@@ -73,8 +73,9 @@ class NBestOracle(_Oracle):
         from moe_asr.fsa.oracle import nbest_oracle
 
         hypotheses = []
-        for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            found = [path.words for path in nbest(self.options.weighted(lattice), self.options.n)]
+        for name, lattice, context in self._lattices(batch):
+            weighted = self.options.weighted(lattice, context)
+            found = [path.words for path in nbest(weighted, self.options.n)]
             _, oracle = nbest_oracle(found, self._reference(name))
             hypotheses.append(self._hypothesis(name, oracle.words, oracle.errors))
         return hypotheses

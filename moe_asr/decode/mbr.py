@@ -13,7 +13,8 @@ class MbrOptions(NBestOptions):
 
     Attributes:
         acoustic_scale: of the acoustic score; ``lm_scale`` is that of the graph's. Both together below 1
-            make the distribution flatter: log-probabilities of CTC models are too sure of themselves.
+            make the distribution flatter: log-probabilities of CTC models are too sure of themselves. It is
+            the weight of phrases' boosts too, so that they mean the same however flat it is.
     """
 
     n: int = 50
@@ -25,6 +26,10 @@ class MbrOptions(NBestOptions):
             raise ValueError(
                 f"acoustic_scale must be finite, 0 or more, found {self.acoustic_scale}"
             )
+
+    @property
+    def _boost_scale(self) -> float:
+        return self.acoustic_scale
 
 
 @register("mbr")
@@ -53,10 +58,9 @@ class Mbr(LatticeMethod):
         """See `DecodingMethod.decode`; on a graph of tokens, errors are expected in tokens."""
         options = self.options
         hypotheses = []
-        for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            found = self._search(
-                options.weighted(lattice), options.n, acoustic_scale=options.acoustic_scale
-            )
+        for name, lattice, context in self._lattices(batch):
+            weighted = options.weighted(lattice, context)
+            found = self._search(weighted, options.n, acoustic_scale=options.acoustic_scale)
             if found is None:
                 hypotheses.append(Hypothesis(name, "", (), None, ()))
                 continue

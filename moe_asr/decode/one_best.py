@@ -18,6 +18,7 @@ from moe_asr.decode.registry import (
     Hypothesis,
     register,
 )
+from moe_asr.fsa.context_lattice import remove_context
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class OneBest(LatticeMethod):
     def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
         """See `DecodingMethod.decode`; an utterance without a path has no words and no score."""
         hypotheses = []
-        for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            weighted = self.options.weighted(lattice)
+        for name, lattice, context in self._lattices(batch):
+            weighted = self.options.weighted(lattice, context)
             if self.resources.keep_paths:
                 paths = self._nbest(weighted, 1)
                 hypotheses.append(self._of_path(name, paths[0] if paths else None, lattice))
@@ -91,8 +92,10 @@ class NBest(LatticeMethod):
     def decode(self, batch: EncodedBatch) -> list[Hypothesis]:
         """See `DecodingMethod.decode`; the lists are the hypotheses' ``alternatives``."""
         hypotheses = []
-        for name, lattice in zip(batch.utterance_ids, self.first_pass.lattices(batch), strict=True):
-            paths = self._nbest(self.options.weighted(lattice), self.options.n)
+        for name, lattice, context in self._lattices(batch):
+            paths = self._nbest(self.options.weighted(lattice, context), self.options.n)
+            (boosts,) = self.first_pass.boosts([name], [paths])
+            plain = lattice if context is None else remove_context(lattice, context)
             found = tuple(
                 Alternative(
                     self._words(path.words),
@@ -100,11 +103,12 @@ class NBest(LatticeMethod):
                     path.score,
                     {
                         "acoustic": path.acoustic,
-                        "graph": float(lattice.graph[path.arcs].sum(dtype=np.float64)),
+                        "graph": float(plain.graph[path.arcs].sum(dtype=np.float64)),
+                        "boost": float(boost),
                         "length": float(len(path.tokens)),
                     },
                 )
-                for path in paths
+                for path, boost in zip(paths, boosts, strict=True)
             )
             first = paths[0] if paths and self.resources.keep_paths else None
             hypotheses.append(

@@ -1,6 +1,6 @@
 """The phrases that each utterance is searched with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from moe_asr.errors import ConfigError, TextError
@@ -21,12 +21,20 @@ def contexts_of(
     utterance_phrases: Path | None,
     graph: DecodingGraph | None,
     tokenizer: Tokenizer,
+    utterance_ids: Collection[str] | None = None,
 ) -> ContextOf | None:
     """What `DecodingResources.context_of` wants, of files of phrases; None without any.
 
+    Args:
+        phrases: of all utterances, see `read_phrases`.
+        utterance_phrases: of single ones, see `read_utterance_phrases`.
+        graph, tokenizer: what recognises them.
+        utterance_ids: what is decoded: no other utterance may have phrases. None: any may.
+
     Raises:
         ConfigError: if there are phrases and no graph.
-        TextError: with file and line: see `read_phrases`, `compile_context`.
+        TextError: with file and line: see `read_phrases`, `compile_context`; naming utterances that have
+            phrases and are not decoded.
     """
     if phrases is None and utterance_phrases is None:
         return None
@@ -34,6 +42,15 @@ def contexts_of(
         raise ConfigError("phrases are boosted in the search of a graph: none was given")
     common = read_phrases(phrases) if phrases else []
     single = read_utterance_phrases(utterance_phrases) if utterance_phrases else {}
+    if utterance_ids is not None:
+        known = set(utterance_ids)
+        unknown = [name for name in single if name not in known]
+        if unknown:
+            more = f" (and {len(unknown) - 3} more)" if len(unknown) > 3 else ""
+            raise TextError(
+                f"{utterance_phrases}: phrases of {len(unknown)} utterance(s) that are not decoded: "
+                f"{', '.join(unknown[:3])}{more}"
+            )
     return phrase_contexts(graph, tokenizer, common, single)
 
 

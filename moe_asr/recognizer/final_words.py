@@ -1,11 +1,12 @@
 """When the words of a hypothesis were said, and how sure the lattice is of them, at a bounded cost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_asr.decode.first_pass import LatticeMethod, LmScaleOptions, smallest_lattice, with_bonus
+from moe_asr.decode.first_pass import LatticeMethod, LmScaleOptions, smallest_lattice
 from moe_asr.decode.registry import Hypothesis
 from moe_asr.fsa.lattice import Lattice
 from moe_asr.fsa.time_correction import TimedWord
@@ -13,6 +14,7 @@ from moe_asr.fsa.word_times import Span
 from moe_asr.recognizer.word_timer import TokenPath, WordTimer
 
 if TYPE_CHECKING:
+    from moe_asr.fsa.context import ContextGraph
     from moe_asr.fsa.nbest import NBestPath
 
 # Larger lattices are pruned before confidences are computed, and fewer columns followed than is usual: an
@@ -48,24 +50,31 @@ class FinalWords:
         self._method, self._timer = method, timer
         self._wanted = confidences
         options = method.options
-        self._bonus, self._graph_scale = 0.0, 1.0
+        self._weights: LmScaleOptions | None = None
         if isinstance(options, LmScaleOptions):
-            self._bonus = options.length_bonus
+            self._weights = options
             # where another model takes the place of the graph's, lm_scale is that one's weight
-            if not isinstance(options, (LatticeLmOptions, NBestLmOptions)):
-                self._graph_scale = options.lm_scale
+            if isinstance(options, (LatticeLmOptions, NBestLmOptions)):
+                self._weights = replace(options, lm_scale=1.0)
         self._acoustic_scale = float(getattr(options, "acoustic_scale", 1.0))
         self._aligned(smallest_lattice(), [1])  # compiles
 
-    def words(self, lattice: Lattice, hypothesis: Hypothesis) -> TimedWords:
+    def words(
+        self, lattice: Lattice, hypothesis: Hypothesis, context: "ContextGraph | None" = None
+    ) -> TimedWords:
         """The words, in seconds from the lattice's first frame, with confidences or None.
+
+        Args:
+            lattice: that the method has decoded.
+            hypothesis: what it found.
+            context: of the phrases that the search listened for.
 
         Raises:
             GraphError: if words and tokens of the path do not fit together.
         """
         if not hypothesis.words:
             return []
-        weighted = with_bonus(lattice, self._bonus, self._graph_scale)
+        weighted = self._weights.weighted(lattice, context) if self._weights else lattice
         path = hypothesis.path or self._find(weighted, hypothesis)
         if path is None:
             return self._placed(weighted, hypothesis)

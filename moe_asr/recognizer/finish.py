@@ -194,7 +194,7 @@ class SegmentFinisher:
         if hypothesis is None:
             return result
         try:
-            words = self._final.words(segment.lattice, hypothesis)
+            words = self._final.words(segment.lattice, hypothesis, segment.context)
         except GraphError as error:
             raise GraphError(
                 f"stream {segment.stream_id}, segment {segment.segment}: {error}"

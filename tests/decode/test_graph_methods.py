@@ -3,18 +3,22 @@
 import functools
 import gc
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import kaldialign
 import pytest
 
 from moe_asr.cli.main import main
+from moe_asr.decode.first_pass import with_bonus
 from moe_asr.decode.phrases import contexts_of, phrase_contexts, read_utterance_phrases
 from moe_asr.decode.registry import DecodingResources, make_method
 from moe_asr.errors import ConfigError, GraphError, MoeAsrError, TextError
 from moe_asr.evaluate.ctm import read_ctm
 from moe_asr.evaluate.wer import read_transcripts
 from moe_asr.fsa.context import Phrase
+from moe_asr.fsa.context_lattice import apply_context, remove_context
 from moe_asr.fsa.lattice_file import LatticeArchive, write_lattices
 from moe_asr.fsa.mbr import minimum_bayes_risk
 from moe_asr.fsa.nbest import nbest
@@ -121,6 +125,13 @@ def test_bayes_risk(resources, batch) -> None:
 BOOSTS = {"a": [Phrase("wet", 25.0)], "b": [Phrase("one one", 6.0), Phrase("no", -30.0)]}
 
 
+def boost_of(name: str, words: Sequence[str]) -> float:
+    """What the phrases of an utterance bring, counted one by one."""
+    boosts = {phrase.text: phrase.boost for phrase in BOOSTS.get(name, ())}
+    said = [*words, *(" ".join(pair) for pair in zip(words, words[1:], strict=False))]
+    return sum(boosts.get(phrase, 0.0) for phrase in said)
+
+
 @pytest.fixture
 def listening(resources: DecodingResources, workplace: Workplace) -> DecodingResources:
     contexts = phrase_contexts(resources.graph, workplace.loaded.tokenizer, [], BOOSTS)
@@ -150,14 +161,64 @@ def test_boosts_are_not_scaled_with_the_graph(listening, with_lm, batch, name) -
     method = make_method(name, given, {**WIDE, "lm_scale": 3.0})
     lattices = method.first_pass.lattices(batch)
     for candidates, lattice in zip(method.candidates(batch), lattices, strict=True):
-        boosts = {phrase.text: phrase.boost for phrase in BOOSTS.get(candidates.utterance_id, ())}
         paths = nbest(lattice, method.options.n)
         for i, (words, path) in enumerate(zip(candidates.words, paths, strict=True)):
-            boost = sum(boosts.get(word, 0.0) for word in words)
-            pairs = zip(words, words[1:], strict=False)
-            boost += sum(boosts.get(" ".join(pair), 0.0) for pair in pairs)
+            boost = boost_of(candidates.utterance_id, words)
             assert candidates.parts["boost"][i] == pytest.approx(boost, abs=1e-4)
             assert candidates.parts["graph"][i] == pytest.approx(path.graph - boost, abs=1e-4)
+
+
+@pytest.mark.parametrize("lm_scale", [0.0, 0.3, 1.0, 3.0])
+def test_boosts_are_not_scaled_where_the_lattice_is_read(listening, batch, lm_scale) -> None:
+    options = {"search_beam": 50.0, "output_beam": 30.0, "lm_scale": lm_scale, "length_bonus": 0.5}
+    listening = replace(listening, references={"a": "one wet", "b": "no one one", "c": "two"})
+    one_best, listed, oracle = (
+        make_method(name, listening, options) for name in ("one_best", "nbest", "nbest_oracle")
+    )
+    boosted = 0
+    for best, found, told, lattice in zip(
+        one_best.decode(batch), listed.decode(batch), oracle.decode(batch),
+        one_best.first_pass.lattices(batch), strict=True,
+    ):  # fmt: skip
+        name = best.utterance_id
+        context = listening.context_of(name)
+        plain = remove_context(lattice, context) if context else lattice
+        scores = {}
+        for path in nbest(with_bonus(plain, 0.5, lm_scale), 100_000):
+            words = tuple(listening.graph.word_symbols(path.words))
+            scores[words] = path.score + boost_of(name, words)
+        expected = sorted(scores.values(), reverse=True)
+        assert best.words == max(scores, key=scores.__getitem__)
+        assert best.score == pytest.approx(expected[0], abs=1e-3)
+        assert [one.score for one in found.alternatives] == pytest.approx(expected[:10], abs=1e-3)
+        for one in found.alternatives:
+            parts = one.parts
+            assert parts["boost"] == pytest.approx(boost_of(name, one.words))
+            total = parts["acoustic"] + lm_scale * parts["graph"] + parts["boost"]
+            assert one.score == pytest.approx(total + 0.5 * parts["length"], abs=1e-3)
+        reference = listening.references[name].split()
+        errors = [
+            kaldialign.edit_distance(reference, list(one.words))["total"]
+            for one in found.alternatives
+        ]
+        assert -told.score == min(errors)
+        boosted += len({one.parts["boost"] for one in found.alternatives}) > 1
+    assert boosted
+
+
+def test_bayes_risk_scales_boosts_with_the_acoustic_score(listening, batch) -> None:
+    """As if the lattice had been searched with another graph_scale, and all of it made flatter."""
+    options = {"acoustic_scale": 0.3, "lm_scale": 0.6, "n": 20}
+    method = make_method("mbr", listening, {**WIDE, **options})
+    lattices = method.first_pass.lattices(batch)
+    for hypothesis, lattice in zip(method.decode(batch), lattices, strict=True):
+        context = listening.context_of(hypothesis.utterance_id)
+        if context is not None:
+            lattice = with_bonus(remove_context(lattice, context), 0.0, 0.6 / 0.3)
+            lattice = with_bonus(apply_context(lattice, context), 0.0, 0.3 / 0.6)
+        found = minimum_bayes_risk(lattice, 20, acoustic_scale=0.3, graph_scale=0.6)
+        assert hypothesis.words == tuple(listening.graph.word_symbols(found.words))
+        assert hypothesis.score == pytest.approx(-found.risk, abs=1e-4)
 
 
 def test_files_of_phrases(tmp_path: Path, graph, workplace) -> None:
@@ -171,6 +232,9 @@ def test_files_of_phrases(tmp_path: Path, graph, workplace) -> None:
     assert context_of is not None and context_of("a") is context_of("a")
     assert {p.text for p in context_of("a").phrases} == {"one two", "no", "two"}
     assert [p.text for p in context_of("elsewhere").phrases] == ["two"]
+    assert contexts_of(None, single, graph, tokenizer, ["a", "b", "c"]) is not None
+    with pytest.raises(TextError, match=r"single.tsv: phrases of 1 utterance.* not decoded: b$"):
+        contexts_of(None, single, graph, tokenizer, ["a", "c"])
     only_single = contexts_of(None, single, graph, tokenizer)
     assert only_single is not None and only_single("elsewhere") is None
     assert contexts_of(None, None, None, tokenizer) is None

@@ -74,6 +74,15 @@ def test_a_sweep_is_decoding_at_every_point(workplace, resources, method, option
     assert sweep.best_errors == errors(sweep.best) == 0
 
 
+def test_the_bonus_of_autoregressive_decoding_is_tuned_by_default(workplace, resources) -> None:
+    sweep = tune(
+        workplace.loaded, workplace.cuts, REFERENCES, resources, ["attention"], progress=False
+    )["attention"]
+    (bonuses,) = sweep.grid.values()
+    assert list(sweep.grid) == ["length_bonus"] and bonuses[0] == 0.0 and len(bonuses) > 3
+    assert sweep.errors[0] == sweep.default_errors
+
+
 def test_phones_are_tuned_as_they_are_scored(workplace, model, tmp_path: Path) -> None:
     """A method that finds phones counts their errors, not those of words that it cannot spell."""
     phones = [f"p{i}" for i in range(workplace.loaded.tokenizer.vocab_size - 3)]

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from moe_asr.decode.first_pass import with_bonus
 from moe_asr.decode.phrases import phrase_contexts
 from moe_asr.decode.registry import DecodingResources, EncodedBatch, make_method
 from moe_asr.errors import ConfigError, DataError, GraphError
 from moe_asr.evaluate.word_ctm import path_ctm, word_cutter
 from moe_asr.fsa.confidence import word_confidences
 from moe_asr.fsa.context import ContextGraph, Phrase
+from moe_asr.fsa.context_lattice import apply_context, remove_context
 from moe_asr.fsa.engine import SearchEngine
 from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.fsa.lattice import Lattice
@@ -121,8 +123,11 @@ def test_results_are_those_of_the_method(
         scale, bonus = SCALES[name].get("lm_scale", 1.0), SCALES[name].get("length_bonus", 0.0)
         if name.endswith("lm_rescoring"):
             scale = 1.0
-        weighted = final_words.with_bonus(lattice, bonus, scale)
-        acoustic = SCALES[name].get("acoustic_scale", 1.0)
+        acoustic, context = SCALES[name].get("acoustic_scale", 1.0), segments[n].context
+        weighted = with_bonus(lattice, bonus, scale)
+        if context is not None:  # boosts are not scaled, but for Bayes risk with all scores
+            weighted = with_bonus(remove_context(lattice, context), bonus, scale)
+            weighted = apply_context(weighted, context, acoustic)
         path = hypothesis.path
         if path is None:
             path = next(
@@ -267,7 +272,7 @@ def test_long_segments_are_taken_piece_by_piece(loaded, graph, batch, monkeypatc
         (result,) = finisher.finish([segment])
         assert len(pieces) > 4 and sum(pieces) == len(result.words) == 10 * repeats
     # paths may be aligned with words across the end of a piece, but hardly are
-    weighted = final_words.with_bonus(segment.lattice, 0.5, 0.6)
+    weighted = with_bonus(segment.lattice, 0.5, 0.6)
     (path,) = nbest(weighted, 1)
     whole = word_confidences(weighted, path.words)
     found = np.array([word.confidence for word in result.words])
