@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from moe_asr.nn.cpu import rows
+from moe_asr.nn.cpu import gemm, rows
 from moe_asr.nn.cpu.simd import LANES
 from moe_asr.nn.moe.layer import MixtureFeedForward
 
@@ -133,3 +133,19 @@ def test_route_of_nan_stays_within_the_experts():
     experts, gates = route(x, normal(4, DIM), 2)
     assert ((experts >= 0) & (experts < 4)).all()
     assert np.isnan(gates).all()
+
+
+def test_a_quantised_row_is_within_half_a_step():
+    """Also where the zero point lies between two values: there the largest must not become the smallest."""
+    for below in np.linspace(0.0, 254.5, 510):
+        x = normal(DIM).clip(-0.4, 0.4)
+        x[3], x[DIM - 1] = -below, 255.0 - below
+        x *= 0.1 + np.random.rand()
+        out = np.full((DIM + 3) // 4 * 4 + 1, 99, np.uint8)
+        scale, zero = gemm.quantize_row(x, out, DIM)
+        error = np.abs(scale * (out[:DIM] - np.float32(zero)) - x)
+        assert error.max() <= 0.501 * scale, below
+        assert (out[DIM:-1] == zero).all() and out[-1] == 99
+    assert gemm.quantize_row(np.zeros(DIM, np.float32), out, DIM) == (0.0, 0.0)
+    x[5] = np.nan
+    assert np.isnan(gemm.quantize_row(x, out, DIM)[0])
