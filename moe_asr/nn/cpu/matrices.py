@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from moe_asr.nn.cpu import gemm
+from moe_asr.nn.cpu.packing import pack_float32, pack_int8
 from moe_asr.nn.cpu.simd import PANEL
 from moe_asr.nn.quantization import dequantize, quantize
 
@@ -71,13 +72,13 @@ class PackedMatrices:
             scales[:outputs] = scale.numpy()
             panel_bytes = -(-inputs // 4) * 4 * PANEL
             data = np.empty(padded // PANEL * panel_bytes, np.int8)
-            gemm.pack_int8(weight.numpy(), data, sums)
+            pack_int8(weight.numpy(), data, sums)
         else:
             if scale is not None:
                 weight = dequantize(weight.t(), scale).t()
             panel_bytes = inputs * PANEL * 4
             data = np.empty(padded // PANEL * panel_bytes // 4, np.float32)
-            gemm.pack_float32(weight.detach().numpy(), data)
+            pack_float32(weight.detach().numpy(), data)
         arrays = [data, biases, scales, sums]
         self._arrays += arrays
         self.num_bytes += sum(array.nbytes for array in arrays)
