@@ -1,11 +1,12 @@
 """The packed matrices of a model, as the table that `moe_asr.nn.cpu.gemm.multiply` reads."""
 
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from moe_asr.errors import ConfigError
 from moe_asr.nn.cpu import gemm
 from moe_asr.nn.cpu.packing import pack_float32, pack_int8
 from moe_asr.nn.cpu.simd import PANEL
@@ -43,6 +44,12 @@ class PackedMatrices:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __deepcopy__(self, memo: object) -> "PackedMatrices":
+        return self  # tables have addresses of what is here, and it does not change
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError("packed weights are addresses in this process: they cannot be pickled")
 
     def add(
         self, weight: Tensor, bias: Tensor | None, scale: Tensor | None = None,
@@ -108,6 +115,10 @@ class PackedMatrices:
             self.add(w1[expert], b1[expert], None if scale1 is None else scale1[expert])
             self.add(w2[expert], b2[expert], None if scale2 is None else scale2[expert])
         return first
+
+    def shape(self, number: int) -> tuple[int, int]:
+        """(K, N) of a matrix."""
+        return self._rows[number][gemm.INPUTS], self._rows[number][gemm.OUTPUTS]
 
     def table(self) -> np.ndarray:
         """(num_matrices, MATRIX_FIELDS) int64, see `moe_asr.nn.cpu.gemm`."""

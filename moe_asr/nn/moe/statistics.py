@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,12 +59,10 @@ def collect_routing(model: nn.Module) -> Iterator[dict[str, RoutingStatistics]]:
 
     Yields the dictionary {layer name: statistics}, filled as frames pass.
     """
-    from moe_asr.nn.moe.layer import MixtureFeedForward
-
-    layers = {
+    layers: dict[str, Any] = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, MixtureFeedForward) and module.num_experts > 1
+        if hasattr(module, "statistics") and getattr(module, "num_experts", 1) > 1
     }
     before: dict[str, RoutingStatistics | None] = {n: m.statistics for n, m in layers.items()}
     collected = {}
