@@ -28,8 +28,8 @@ class LoadedModel:
 
     Attributes:
         storage: how its weights are stored, one of `moe_asr.model.storage.STORAGES`.
-        precision: of its weights here, packed for inference on CPUs: "float32" or "int8"; None is torch's float32,
-            which can be trained and saved too.
+        precision: of its weights here, packed for inference on CPUs: "float32" or "int8"; None is torch's
+            float32, which can be trained and saved too.
     """
 
     model: U2MoeModel
@@ -75,8 +75,8 @@ def load_model_dir(
 
     Args:
         device: where the model goes.
-        precision: None for modules of torch in float32. "float32" or "int8": for inference on the CPU only, with
-            weights packed in that precision, straight from the file, whatever is stored in it
+        precision: None for modules of torch in float32. "float32" or "int8": for inference on the CPU only,
+            with weights packed in that precision, straight from the file, whatever is stored in it
             (docs/quantization.md).
 
     Raises:

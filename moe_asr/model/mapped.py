@@ -41,7 +41,9 @@ class MappedTensors:
     def __init__(self, path: PathLike) -> None:
         self.path = str(path)
         try:
-            with safe_open(self.path, framework="pt") as file:  # holds all of the header against the file
+            with safe_open(
+                self.path, framework="pt"
+            ) as file:  # holds all of the header against the file
                 self.metadata: dict[str, str] = file.metadata() or {}
             with open(self.path, "rb") as opened:
                 header_size = int.from_bytes(opened.read(8), "little")
@@ -56,9 +58,7 @@ class MappedTensors:
                 self.shapes[name] = torch.empty(entry["shape"], dtype=dtype, device="meta")
                 self._begins[name] = 8 + header_size + entry["data_offsets"][0]
         except (OSError, SafetensorError, ValueError, RuntimeError, LookupError) as error:
-            raise CheckpointError(
-                f"{self.path}: cannot be read as safetensors: {error}"
-            ) from error
+            raise CheckpointError(f"{self.path}: cannot be read as safetensors: {error}") from error
         self._read = 0
 
     def __getitem__(self, name: str) -> Tensor:
@@ -84,7 +84,7 @@ class MappedTensors:
 class MappedWeights:
     """The weights in a safetensors file, as `moe_asr.model.storage.pack` stores them.
 
-    It is a `moe_asr.nn.cpu.matrices.WeightSource`; each weight is held to what `load_model_dir` demands, where
+    It is a `moe_asr.nn.cpu.matrices.WeightSource`; each weight is held to what `load_model_dir` demands when
     it is read.
 
     Args:

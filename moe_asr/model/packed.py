@@ -9,7 +9,9 @@ from moe_asr.model.mapped import MappedWeights
 from moe_asr.model.meta import build_on_meta
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.nn.cpu.encoder import EncoderShape, PackedEncoder
+from moe_asr.nn.cpu.matrices import WeightSource
 from moe_asr.nn.cpu.modules import PackedLinear, PackedMixture
+from moe_asr.nn.encoder import ConformerEncoder
 from moe_asr.nn.moe.layer import MixtureFeedForward
 
 
@@ -26,7 +28,21 @@ def packed_model(config: ModelConfig, weights: MappedWeights, precision: str) ->
         CheckpointError: naming file and tensor, if a weight is not finite or wrong in another way.
     """
     model = build_on_meta(config)
-    model.encoder = PackedEncoder(EncoderShape.of(config), weights.part("encoder."), precision)
+    shape = EncoderShape.of(cast(ConformerEncoder, model.encoder))
+    model.encoder = PackedEncoder(shape, weights.part("encoder."), precision)
+    pack_layers(model, weights, precision)
+    weights.check_rest()
+    return model.eval()
+
+
+def pack_layers(model: nn.Module, weights: WeightSource, precision: str) -> None:
+    """Puts packed ones in the place of all linear layers and mixtures, and values where there are none yet.
+
+    Args:
+        model: is changed; its other parameters may be on ``meta``.
+        weights: by the names of the ``state_dict`` that it had.
+        precision: of the packed weights.
+    """
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             _replace(model, name, PackedLinear(weights, name, precision, module.bias is not None))
@@ -42,8 +58,6 @@ def packed_model(config: ModelConfig, weights: MappedWeights, precision: str) ->
                     found: Any = weights.tensor(f"{prefix}.{name}")
                     is_parameter = isinstance(value, nn.Parameter)
                     kept[name] = nn.Parameter(found, False) if is_parameter else found
-    weights.check_rest()
-    return model.eval()
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

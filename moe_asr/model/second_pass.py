@@ -200,20 +200,20 @@ def _log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Of each node's token after its parent, and of the end after each node: (N, P) float32 each."""
     total, end, at_node = [], [], torch.zeros(tokens.shape, device=states.device)
-    is_linear = isinstance(output, torch.nn.Linear)
+    linear = output if isinstance(output, torch.nn.Linear) else None
     each = torch.arange(len(tokens), device=tokens.device)[:, None]
     for begin in range(0, tokens.shape[1], block_size):
         logits = output(states[:, begin : begin + block_size]).float()
         total.append(logits.logsumexp(2))
-        if not is_linear:  # one may round its inputs: only what it gives itself fits its sum
+        if linear is None:  # one may round its inputs: only what it gives itself fits its sum
             end.append(logits[:, :, SOS_EOS_ID])
             row = parents - begin
             is_here = (row >= 0) & (row < logits.shape[1])
             found = logits[each, row.clamp(0, logits.shape[1] - 1), tokens]
             at_node = torch.where(is_here, found, at_node)
     totals = torch.cat(total, 1)
-    if is_linear:
-        weight, bias = output.weight, output.bias
+    if linear is not None:
+        weight, bias = linear.weight, linear.bias
         index = parents[..., None].expand(-1, -1, states.shape[2])
         at_node = _logits(states.gather(1, index), weight[tokens]) + bias[tokens].float()
         ends = _logits(states, weight[SOS_EOS_ID]) + bias[SOS_EOS_ID].float()

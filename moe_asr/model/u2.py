@@ -42,7 +42,7 @@ class U2MoeModel(nn.Module):
             config.z_loss_weight,
         )
         self.cmvn = GlobalCmvn(config.num_features)
-        self.encoder: "ConformerEncoder | PackedEncoder" = ConformerEncoder(
+        self.encoder: ConformerEncoder | PackedEncoder = ConformerEncoder(
             config.num_features,
             config.dim,
             config.num_heads,
@@ -218,6 +218,11 @@ class U2MoeModel(nn.Module):
             raise ConfigError("a packed encoder has no states: its streams are those of a new_pool")
         return self.encoder
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it was made by `moe_asr.model.packed`, for inference only."""
+        return not isinstance(self.encoder, ConformerEncoder)
+
     def new_pool(
         self, num_slots: int, chunk_size: int, left_chunks: int
     ) -> "StreamPool | PackedStreamPool":
@@ -257,5 +262,4 @@ class U2MoeModel(nn.Module):
         """This model, or if it is packed its parameters without their values."""
         from moe_asr.model.meta import build_on_meta
 
-        is_packed = not isinstance(self.encoder, ConformerEncoder)
-        return build_on_meta(self.config) if is_packed else self
+        return build_on_meta(self.config) if self.is_packed else self

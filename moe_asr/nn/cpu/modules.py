@@ -1,7 +1,7 @@
 """The layers of the decoders and the output layers on packed weights, in place of torch's.
 
-They take and give float32 torch tensors on the CPU. With int8 weights the rows that come in are quantised as
-they do, see `moe_asr.nn.cpu.gemm`. All of a layer's weights are read once a call, however many rows there are.
+They take and give float32 torch tensors on the CPU. With int8 weights the rows that come in are quantised,
+see `moe_asr.nn.cpu.gemm`. The weights of a layer are read once a call, however many rows there are.
 
 Legend: M rows, K inputs, N outputs, A = M * k assignments of rows to experts, E experts, D model, H hidden.
 """
@@ -174,9 +174,7 @@ class PackedMixture(PackedModule):
         num_used = int((np.diff(bounds) > 0).sum())
         is_int8 = self.precision == INT8
         products = 2 * len(chosen) * self.dim * self.hidden_dim
-        num_threads = _num_threads(
-            products, self.num_bytes * num_used // self.num_experts, is_int8
-        )
+        num_threads = _num_threads(products, self.num_bytes * num_used // self.num_experts, is_int8)
         hidden = np.empty((len(chosen), self.hidden_dim), np.float32)
         TEAM.run(
             _products, num_threads, self._table, True, _ACTIVATIONS[self.activation], rows,

@@ -16,9 +16,7 @@ from moe_asr.nn.packing import FramePacking
 from moe_asr.torch_versions import autocast_dtype
 
 
-def choose_experts(
-    x: Tensor, router: Tensor, num_chosen: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def choose_experts(x: Tensor, router: Tensor, num_chosen: int) -> tuple[Tensor, Tensor, Tensor]:
     """(M, D) -> logits (M, E) float32, gates (M, k) float32 summing to 1, experts (M, k) int64."""
     with torch.autocast(x.device.type, enabled=False):
         logits = nn.functional.linear(x.float(), router.float())
