@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from moe_asr.errors import ConfigError
 from moe_asr.files import PathLike, atomic_path
 
 
@@ -58,7 +59,14 @@ def collect_routing(model: nn.Module) -> Iterator[dict[str, RoutingStatistics]]:
     """Collects statistics of every mixture layer of ``model`` while the block runs.
 
     Yields the dictionary {layer name: statistics}, filled as frames pass.
+
+    Raises:
+        ConfigError: if it is a packed model, whose encoder routes in compiled code.
     """
+    if getattr(model, "is_packed", False):
+        raise ConfigError(
+            "a packed encoder does not tell its routing: load the model without a precision"
+        )
     layers: dict[str, Any] = {
         name: module
         for name, module in model.named_modules()
