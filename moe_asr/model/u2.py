@@ -1,7 +1,7 @@
 """The U2++ MoE model: Conformer encoder, CTC head, two attention decoders (arXiv 2404.16407)."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -222,6 +222,17 @@ class U2MoeModel(nn.Module):
     def is_packed(self) -> bool:
         """Whether it was made by `moe_asr.model.packed`, for inference only."""
         return not isinstance(self.encoder, ConformerEncoder)
+
+    def train(self, mode: bool = True) -> "U2MoeModel":
+        """Training mode, or evaluation mode; `ConfigError` if the model is packed and would be trained."""
+        if mode and self.is_packed:
+            raise ConfigError("a packed model cannot be trained: load it without a precision")
+        return super().train(mode)
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "U2MoeModel":
+        if self.is_packed:
+            self.ctc._apply(fn)  # refuses other devices and types, before anything is changed
+        return super()._apply(fn, *args, **kwargs)
 
     def new_pool(
         self, num_slots: int, chunk_size: int, left_chunks: int
