@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from moe_asr.decode.streaming import encode_in_chunks
-from moe_asr.errors import ConfigError
+from moe_asr.errors import ConfigError, DataError
 from moe_asr.model import second_pass
 from moe_asr.model.attention_beam import AttentionBeamOptions, attention_beam_search
 from moe_asr.model.directory import load_model_dir, save_model_dir
@@ -83,6 +83,24 @@ def test_chunks_are_what_the_mask_says(packed, features, precision, left_chunks)
     assert torch.equal(again, lengths) and found.shape == expected.shape
     # in int8 a difference of rounding may move a value by a step
     assert (found - expected).abs().max() < (1e-4 if precision == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@torch.no_grad()
+def test_what_is_not_a_number_stays_so(packed, features, precision) -> None:
+    """In its own utterance: nothing takes it for speech."""
+    expected, _ = packed[precision].encode(*features)
+    features[0][2, 30, 5] = float("nan")
+    memory, lengths = packed[precision].encode(*features)
+    log_probs = packed[precision].ctc_log_probs(memory)
+    assert torch.isnan(log_probs[2, : lengths[2]]).all()
+    assert torch.equal(memory[:2], expected[:2])
+    with pytest.raises(DataError, match="utterance 2: the decoder's scores are NaN"):
+        second_pass_scores(packed[precision], memory, lengths, [[], [], [(3, 4)]])
+    with pytest.raises(DataError, match="utterance 2: the decoder's scores are NaN"):
+        attention_beam_search(
+            packed[precision], memory, lengths, AttentionBeamOptions(), ["0", "1", "2"]
+        )
 
 
 @pytest.mark.parametrize("max_megabytes", [256.0, 0.01], ids=["whole", "split"])
