@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fit_correction:
         words_of_cuts(cuts, str(args.manifest))  # to find out now what is missing
     texts = read_texts(args, cuts)
-    loaded = load_model_dir(args.model, args.device)
+    loaded = load_model_dir(args.model, args.device, args.precision)
     lexicon = read_lexicon(args, loaded.tokenizer.tokens)
     aligner = TextAligner(make_speller(loaded.tokenizer, lexicon), args.topology)
     subsampling = loaded.model.config.subsampling

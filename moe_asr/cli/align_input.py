@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_asr.cli.torch_options import add_precision_argument
 from moe_asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-batch-seconds", type=float, default=60.0, help="default 60")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu")
+    add_precision_argument(parser)
     _add_output_arguments(parser)
 
 

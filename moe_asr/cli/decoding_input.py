@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe_asr.cli.torch_options import apply_torch_options
+from moe_asr.cli.torch_options import add_precision_argument, apply_torch_options
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -67,6 +67,7 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="torch threads (default: torch's choice); one_best.num_threads is of the search",
     )
     parser.add_argument("--device", default="cpu")
+    add_precision_argument(parser)
 
 
 def read_input(args: argparse.Namespace, lattices: Path | None = None) -> DecodingInput:
@@ -89,7 +90,7 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
     apply_torch_options(args)
     cuts = list(read_cuts(args.manifest))
     references = collect(((cut.id, transcript_of(cut)) for cut in cuts), str(args.manifest))
-    loaded = load_model_dir(args.model, args.device)
+    loaded = load_model_dir(args.model, args.device, args.precision)
     graph = load_graph(args.graph) if args.graph else None
     graph_lm = None
     if graph is not None and args.lm and str(args.graph_lm) != "none":
@@ -113,5 +114,14 @@ def read_input(args: argparse.Namespace, lattices: Path | None = None) -> Decodi
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
     """The input's names, for the record."""
-    names = ("model", "manifest", "graph", "lm", "graph_lm", "phrases", "utterance_phrases")
+    names = (
+        "model",
+        "manifest",
+        "graph",
+        "lm",
+        "graph_lm",
+        "phrases",
+        "utterance_phrases",
+        "precision",
+    )
     return {name: str(getattr(args, name)) for name in names if getattr(args, name) is not None}

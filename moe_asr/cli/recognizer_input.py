@@ -15,6 +15,7 @@ MODEL_VARIABLE = "MOE_ASR_MODEL"
 
 def add_recognizer_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the model, the graph, and how they are used; not the chunk size."""
+    from moe_asr.cli.torch_options import add_precision_argument
     from moe_asr.decode.registry import available_methods
 
     model = os.environ.get(MODEL_VARIABLE)
@@ -37,6 +38,7 @@ def add_recognizer_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu", help="of the model: cpu (default), cuda, ...")
+    add_precision_argument(parser)
 
 
 def read_recognizer_input(
@@ -53,7 +55,7 @@ def read_recognizer_input(
     from moe_asr.recognizer.release import read_release
 
     apply_torch_options(args)
-    loaded, graph, found = read_release(args.model, args.graph, args.device)
+    loaded, graph, found = read_release(args.model, args.graph, args.device, args.precision)
     options = found or RecognizerOptions()
     if args.method is not None and args.method != options.method:
         options = options.replace(method=args.method, method_options={})

@@ -1,8 +1,19 @@
-"""``--threads`` and ``--device``: what commands that run a model share."""
+"""``--threads``, ``--device`` and ``--precision``: what commands that run a model share."""
 
 import argparse
 
 from moe_asr.errors import ConfigError
+
+
+def add_precision_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares ``--precision``."""
+    from moe_asr.model.directory import PRECISIONS
+
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="run the model on the packed CPU kernels, with weights in float32 or int8 "
+        "(docs/quantization.md; default: torch, in float32)",
+    )  # fmt: skip
 
 
 def apply_torch_options(args: argparse.Namespace) -> None:

@@ -14,11 +14,12 @@ from moe_asr.errors import CheckpointError, ConfigError
 from moe_asr.files import PathLike, atomic_path, read_yaml, sort_safetensors_header, write_yaml
 from moe_asr.model.config import ModelConfig
 from moe_asr.model.meta import build_on_meta
-from moe_asr.model.storage import FLOAT32, pack, read_stored, unpack
+from moe_asr.model.storage import FLOAT32, INT8, pack, read_stored, unpack
 from moe_asr.model.u2 import U2MoeModel
 from moe_asr.text.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
+PRECISIONS = (FLOAT32, INT8)  # of packed weights
 
 
 @dataclass
@@ -26,13 +27,16 @@ class LoadedModel:
     """A model ready for inference (eval mode), with what is needed around it.
 
     Attributes:
-        storage: how its weights are stored, one of `moe_asr.model.storage.STORAGES`; here they are float32.
+        storage: how its weights are stored, one of `moe_asr.model.storage.STORAGES`.
+        precision: of its weights here, packed for inference on CPUs: "float32" or "int8"; None is torch's
+            float32, which can be trained and saved too.
     """
 
     model: U2MoeModel
     tokenizer: Tokenizer
     fbank_options: FbankOptions
     storage: str = FLOAT32
+    precision: str | None = None
 
 
 def save_model_dir(
@@ -64,15 +68,26 @@ def save_model_dir(
     )
 
 
-def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
+def load_model_dir(
+    directory: PathLike, device: str = "cpu", precision: str | None = None
+) -> LoadedModel:
     """Reads what `save_model_dir` wrote.
 
+    Args:
+        device: where the model goes.
+        precision: None for modules of torch in float32. "float32" or "int8": for inference on the CPU only,
+            with weights packed in that precision, straight from the file, whatever is stored in it
+            (docs/quantization.md).
+
     Raises:
-        ConfigError: if ``config.yaml`` is absent or has an unknown key or a wrong value.
+        ConfigError: if ``config.yaml`` is absent or has an unknown key or a wrong value; on an unknown
+            ``precision``, or one with another device than the CPU.
         CheckpointError: if the weights are damaged, stored in a way that is not known here, or not those of
             the configured architecture.
         TextError: if the tokenizer's files do not hold together.
     """
+    if precision is not None:
+        _check_precision(precision, device)
     directory = Path(directory)
     values = read_yaml(directory / CONFIG)
     source = str(directory / CONFIG)
@@ -92,6 +107,14 @@ def load_model_dir(directory: PathLike, device: str = "cpu") -> LoadedModel:
             f"{source}: features have {options.num_bins} bins, the model takes {config.num_features}"
         )
     path = directory / WEIGHTS
+    if precision is not None:
+        from moe_asr.model.mapped import MappedWeights
+        from moe_asr.model.packed import packed_model
+
+        mapped = MappedWeights(path)
+        _check_size(config, mapped.shapes, source, str(path))
+        packed = packed_model(config, mapped, precision)
+        return LoadedModel(packed, tokenizer, options, mapped.storage, precision)
     weights, storage = unpack(*read_stored(path), str(path))
     _check_size(config, weights, source, str(path))
     model = U2MoeModel(config)
@@ -119,6 +142,15 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], source: str
     ]
     _raise_problems(problems, source)
     model.load_state_dict(tensors)
+
+
+def _check_precision(precision: str, device: str) -> None:
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}")
+    if torch.device(device).type != "cpu":
+        raise ConfigError(
+            f"precision {precision} is for the CPU: on {device} a model is loaded without a precision"
+        )
 
 
 def _check_size(

@@ -186,22 +186,40 @@ def _score_trees(
     states = decoder.tree_states(
         tokens, padded("depths"), padded("ends"), sizes, memory, lengths, block_size
     )
-    weight, bias = decoder.output.weight, decoder.output.bias
-    parts = [
-        decoder.output(states[:, begin : begin + block_size]).float().logsumexp(2)
-        for begin in range(0, num_nodes, block_size)
-    ]
-    total = torch.cat(parts, 1)  # (N, P)
-    end = _logits(states, weight[SOS_EOS_ID]) + bias[SOS_EOS_ID].float() - total
-    index = parents[..., None].expand(-1, -1, states.shape[2])
-    at_node = _logits(states.gather(1, index), weight[tokens]) + bias[tokens].float()
-    at_node = at_node - total.gather(1, parents)
+    at_node, end = _log_probs(decoder.output, states, tokens, parents, block_size)
     at_node[:, 0] = 0.0
     both = torch.stack([at_node, end], 1).double().cpu().numpy()  # (N, 2, P)
     return [
         (row[0, : tree.num_nodes], row[1, : tree.num_nodes])
         for row, tree in zip(both, trees, strict=True)
     ]
+
+
+def _log_probs(
+    output: torch.nn.Module, states: Tensor, tokens: Tensor, parents: Tensor, block_size: int
+) -> tuple[Tensor, Tensor]:
+    """Of each node's token after its parent, and of the end after each node: (N, P) float32 each."""
+    total, end, at_node = [], [], torch.zeros(tokens.shape, device=states.device)
+    linear = output if isinstance(output, torch.nn.Linear) else None
+    each = torch.arange(len(tokens), device=tokens.device)[:, None]
+    for begin in range(0, tokens.shape[1], block_size):
+        logits = output(states[:, begin : begin + block_size]).float()
+        total.append(logits.logsumexp(2))
+        if linear is None:  # one may round its inputs: only what it gives itself fits its sum
+            end.append(logits[:, :, SOS_EOS_ID])
+            row = parents - begin
+            is_here = (row >= 0) & (row < logits.shape[1])
+            found = logits[each, row.clamp(0, logits.shape[1] - 1), tokens]
+            at_node = torch.where(is_here, found, at_node)
+    totals = torch.cat(total, 1)
+    if linear is not None:
+        weight, bias = linear.weight, linear.bias
+        index = parents[..., None].expand(-1, -1, states.shape[2])
+        at_node = _logits(states.gather(1, index), weight[tokens]) + bias[tokens].float()
+        ends = _logits(states, weight[SOS_EOS_ID]) + bias[SOS_EOS_ID].float()
+    else:
+        ends = torch.cat(end, 1)
+    return at_node - totals.gather(1, parents), ends - totals
 
 
 def _logits(states: Tensor, weight: Tensor) -> Tensor:
@@ -216,7 +234,7 @@ def _block_size(
     layer = decoder.layers[0]
     # scores, a masked copy and weights; hidden activations twice; some rows of D
     attention = 3 * layer.self_attention.num_heads * (num_frames + num_nodes)
-    hidden = 2 * layer.feed_forward.num_chosen * layer.feed_forward.w1.shape[2]
+    hidden = 2 * layer.feed_forward.num_chosen * layer.feed_forward.hidden_dim
     floats = max(attention, hidden, 2 * decoder.output.out_features) + 8 * decoder.dim
     return int(min(max(max_bytes / (4 * num * floats), 1), num_nodes))
 

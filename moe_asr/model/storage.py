@@ -89,8 +89,32 @@ def unpack(
         source: the file, for messages.
 
     Raises:
+        CheckpointError: naming file and tensor: as of `stored_weights` and `check_int8`.
+    """
+    names, storage = stored_weights(tensors, metadata, source)
+    weights = {}
+    for name in names:
+        value = tensors[name]
+        if value.dtype == torch.int8:
+            check_int8(value, tensors[name + SCALE], f"{source}: {name}")
+            weights[name] = dequantize(value, tensors[name + SCALE])
+        else:
+            weights[name] = value.float() if value.dtype == torch.float16 else value
+    return weights, storage
+
+
+def stored_weights(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str
+) -> tuple[list[str], str]:
+    """The names of the weights in a file, and how they are stored.
+
+    Args:
+        tensors: all that it has; only types and shapes are looked at, they may be on ``meta``.
+        source: the file, for messages.
+
+    Raises:
         CheckpointError: naming file and tensor: an unknown way or version, int8 without scales or scales
-            without int8, scales of another shape, or that are negative or not finite.
+            without int8, scales of another shape.
     """
     storage = metadata.get(_KEY, FLOAT32)
     if storage not in STORAGES:
@@ -102,7 +126,7 @@ def unpack(
             f"{source}: stored as {storage}, version {metadata.get(_VERSION_KEY)!r}, this code reads "
             f"{_VERSION}"
         )
-    weights = {}
+    names = []
     for name, value in tensors.items():
         if value.dtype == torch.int8:
             if storage != INT8:
@@ -111,18 +135,18 @@ def unpack(
                 )
             if name + SCALE not in tensors:
                 raise CheckpointError(f"{source}: {name}: int8, but there is no {name + SCALE}")
-            _check(value, tensors[name + SCALE], f"{source}: {name}")
-            weights[name] = dequantize(value, tensors[name + SCALE])
+            _check_shapes(value, tensors[name + SCALE], f"{source}: {name}")
+            names.append(name)
         elif storage == INT8 and name.endswith(SCALE):
             of = tensors.get(name[: -len(SCALE)])
             if of is None or of.dtype != torch.int8:
                 raise CheckpointError(f"{source}: {name}: scales of nothing that is int8")
         else:
-            weights[name] = value.float() if value.dtype == torch.float16 else value
-    return weights, storage
+            names.append(name)
+    return names, storage
 
 
-def _check(values: Tensor, scale: Tensor, what: str) -> None:
+def _check_shapes(values: Tensor, scale: Tensor, what: str) -> None:
     if values.ndim not in (2, 3):
         raise CheckpointError(f"{what}: int8 of shape {tuple(values.shape)}, expected a matrix")
     shape = values.shape[:1] if values.ndim == 2 else (values.shape[0], values.shape[2])
@@ -131,8 +155,12 @@ def _check(values: Tensor, scale: Tensor, what: str) -> None:
             f"{what}: scales are {scale.dtype} of shape {tuple(scale.shape)}, expected torch.float32 of "
             f"shape {tuple(shape)}"
         )
+
+
+def check_int8(values: Tensor, scale: Tensor, what: str) -> None:
+    """`CheckpointError` naming ``what``, if a scale is negative or not finite, or a value is -128."""
     if not bool(torch.isfinite(scale).all()) or bool((scale < 0.0).any()):
         wrong = scale[~torch.isfinite(scale) | (scale < 0.0)][0]
         raise CheckpointError(f"{what}: a scale is {float(wrong)}, expected 0 or more")
-    if bool((values == -128).any()):
+    if values.numel() and int(values.numpy().min()) == -128:
         raise CheckpointError(f"{what}: has -128, symmetric int8 is -127 to 127")

@@ -1,6 +1,7 @@
 """The U2++ MoE model: Conformer encoder, CTC head, two attention decoders (arXiv 2404.16407)."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,20 @@ from moe_asr.model.losses import ModelLosses, add_sos_eos, ctc_loss, token_losse
 from moe_asr.nn.cmvn import GlobalCmvn
 from moe_asr.nn.decoder import TransformerDecoder
 from moe_asr.nn.encoder import ConformerEncoder, MixtureOptions
+from moe_asr.nn.stream_pool import StreamPool
 from moe_asr.nn.streaming import EncoderState
 from moe_asr.nn.subsampling import chunk_feature_frames, output_length
+
+if TYPE_CHECKING:
+    from moe_asr.nn.cpu.encoder import PackedEncoder
+    from moe_asr.nn.cpu.stream_pool import PackedStreamPool
 
 
 class U2MoeModel(nn.Module):
     """One model for streaming and full context.
+
+    One that `moe_asr.model.packed` made is for inference only: its encoder and linear layers are others, with
+    the same interfaces.
 
     Legend: N utterances, T feature frames, F bins, S encoder frames, D model dimension, U tokens,
     C vocabulary.
@@ -33,7 +42,7 @@ class U2MoeModel(nn.Module):
             config.z_loss_weight,
         )
         self.cmvn = GlobalCmvn(config.num_features)
-        self.encoder = ConformerEncoder(
+        self.encoder: ConformerEncoder | PackedEncoder = ConformerEncoder(
             config.num_features,
             config.dim,
             config.num_heads,
@@ -65,7 +74,7 @@ class U2MoeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.ctc.weight.device
+        return self.cmvn.mean.device
 
     def forward(
         self,
@@ -187,8 +196,12 @@ class U2MoeModel(nn.Module):
         return -token_losses(logits, outputs, target_lengths, label_smoothing=0.0)
 
     def init_stream(self, num_streams: int, chunk_size: int, left_chunks: int = -1) -> EncoderState:
-        """State of new streams; see `ConformerEncoder.init_stream`."""
-        return self.encoder.init_stream(num_streams, chunk_size, left_chunks)
+        """State of new streams; see `ConformerEncoder.init_stream`.
+
+        Raises:
+            ConfigError: if the model is packed: its streams are those of a `new_pool`.
+        """
+        return self._states().init_stream(num_streams, chunk_size, left_chunks)
 
     def encode_chunk(
         self,
@@ -198,7 +211,36 @@ class U2MoeModel(nn.Module):
         is_last: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, EncoderState]:
         """New features in, the next chunk out; see `ConformerEncoder.encode_chunk`."""
-        return self.encoder.encode_chunk(self.cmvn(features), feature_lengths, state, is_last)
+        return self._states().encode_chunk(self.cmvn(features), feature_lengths, state, is_last)
+
+    def _states(self) -> ConformerEncoder:
+        if not isinstance(self.encoder, ConformerEncoder):
+            raise ConfigError("a packed encoder has no states: its streams are those of a new_pool")
+        return self.encoder
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it was made by `moe_asr.model.packed`, for inference only."""
+        return not isinstance(self.encoder, ConformerEncoder)
+
+    def train(self, mode: bool = True) -> "U2MoeModel":
+        """Training mode, or evaluation mode; `ConfigError` if the model is packed and would be trained."""
+        if mode and self.is_packed:
+            raise ConfigError("a packed model cannot be trained: load it without a precision")
+        return super().train(mode)
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "U2MoeModel":
+        if self.is_packed:
+            self.ctc._apply(fn)  # refuses other devices and types, before anything is changed
+        return super()._apply(fn, *args, **kwargs)
+
+    def new_pool(
+        self, num_slots: int, chunk_size: int, left_chunks: int
+    ) -> "StreamPool | PackedStreamPool":
+        """Caches of streams that share encoder calls; see `StreamPool`. Features go through `cmvn` first."""
+        if isinstance(self.encoder, ConformerEncoder):
+            return StreamPool(self.encoder, num_slots, chunk_size, left_chunks)
+        return self.encoder.new_pool(num_slots, chunk_size, left_chunks)
 
     def chunk_feature_frames(self, chunk_size: int) -> tuple[int, int]:
         """Feature frames that complete the first chunk of a stream, and each later one."""
@@ -210,19 +252,25 @@ class U2MoeModel(nn.Module):
 
     def num_parameters(self) -> int:
         """All parameters."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        return sum(parameter.numel() for parameter in self._shapes().parameters())
 
     def num_active_parameters(self) -> int:
         """Parameters that one frame or token uses: k of E experts, everything else."""
         idle = 1.0 - self.config.num_chosen / self.config.num_experts
         experts = sum(
             parameter.numel()
-            for name, parameter in self.named_parameters()
+            for name, parameter in self._shapes().named_parameters()
             if name.rsplit(".", 1)[-1] in ("w1", "b1", "w2", "b2")
         )
         return self.num_parameters() - math.floor(idle * experts)
 
     def parameter_summary(self) -> dict[str, int]:
         """Parameters of each part of the model."""
-        parts = {name: module for name, module in self.named_children()}
+        parts = {name: module for name, module in self._shapes().named_children()}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+    def _shapes(self) -> "U2MoeModel":
+        """This model, or if it is packed its parameters without their values."""
+        from moe_asr.model.meta import build_on_meta
+
+        return build_on_meta(self.config) if self.is_packed else self

@@ -21,7 +21,6 @@ from moe_asr.files import PathLike
 from moe_asr.fsa.context import ContextGraph, compile_context
 from moe_asr.fsa.context_phrases import Phrase
 from moe_asr.fsa.graph import DecodingGraph
-from moe_asr.nn.stream_pool import StreamPool
 from moe_asr.recognizer.feature_queue import FeatureQueue
 from moe_asr.recognizer.finish import SegmentFinisher
 from moe_asr.recognizer.options import RecognizerOptions
@@ -126,8 +125,8 @@ class Recognizer:
         self._finisher, self._timer = finisher, finisher.timer
         self.search = SegmentSearch(engine, loaded.tokenizer, method.options.partial)
         self._segmenter = Segmenter(loaded.model, self.search, options, self._timer)
-        self._pool = StreamPool(
-            loaded.model.encoder, options.max_streams, options.chunk_size, options.num_left_chunks
+        self._pool = loaded.model.new_pool(
+            options.max_streams, options.chunk_size, options.num_left_chunks
         )
         chunk_seconds = self._pool.window * loaded.fbank_options.frame_shift_ms / 1000.0
         if options.max_backlog_seconds < 2.0 * chunk_seconds:
@@ -149,6 +148,7 @@ class Recognizer:
         options: RecognizerOptions | None = None,
         device: str = "cpu",
         num_threads: int = 1,
+        precision: str | None = None,
     ) -> "Recognizer":
         """A recogniser of a model directory or a release folder.
 
@@ -158,6 +158,7 @@ class Recognizer:
             options: instead of the folder's (without any: `RecognizerOptions`).
             device: where the model runs. The search runs on the CPU.
             num_threads: streams searched at a time.
+            precision: "float32" or "int8": the model on packed kernels for the CPU, see `load_model_dir`.
 
         Raises:
             ConfigError: if there is no graph, or an option is wrong.
@@ -165,7 +166,7 @@ class Recognizer:
         """
         from moe_asr.recognizer.release import read_release
 
-        loaded, found, release_options = read_release(model_dir, graph, device)
+        loaded, found, release_options = read_release(model_dir, graph, device, precision)
         return cls(loaded, found, options or release_options, num_threads)
 
     @property

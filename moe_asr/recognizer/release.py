@@ -47,6 +47,7 @@ class Measured:
         rate: in percent.
         interval: the bootstrap's 95 % of it, if there is one.
         options: of the method.
+        precision: of the model's weights when it was measured, see `load_model_dir`.
     """
 
     test_set: str
@@ -58,6 +59,7 @@ class Measured:
     rate: float
     interval: tuple[float, float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def read_release(
     directory: PathLike,
     graph: PathLike | DecodingGraph | None = None,
     device: str = "cpu",
+    precision: str | None = None,
 ) -> tuple[LoadedModel, DecodingGraph, RecognizerOptions]:
     """All that a recogniser is made of, from a release folder or a plain model directory.
 
@@ -170,6 +173,7 @@ def read_release(
         directory: of a release all parts are verified. A model directory has default options, unless there
             is a ``recognizer.yaml`` in it.
         graph: in place of the folder's own ``graph.safetensors``.
+        device, precision: of the model, see `load_model_dir`.
 
     Raises:
         ConfigError: if there is no graph, or the options are wrong (naming file and key).
@@ -187,7 +191,7 @@ def read_release(
         graph = directory / GRAPH
         if not graph.is_file():
             raise ConfigError(f"{directory}: there is no {GRAPH} in it: a graph has to be given")
-    loaded = load_model_dir(directory, device)
+    loaded = load_model_dir(directory, device, precision)
     if not isinstance(graph, DecodingGraph):
         graph = load_graph(graph)
     graph.check_tokens(loaded.tokenizer.tokens)

@@ -65,9 +65,10 @@ def _error_rates(info: ReleaseInfo) -> str:
     ]
     for row in info.measured:
         interval = "" if row.interval is None else f"{row.interval[0]:.2f} .. {row.interval[1]:.2f}"
+        mode = row.mode if row.precision is None else f"{row.mode}, {row.precision}"
         unit = UNITS.get(row.unit, row.unit)
         lines.append(
-            f"| {row.test_set} | {row.mode} | {row.method} | {row.rate:.2f} ({unit}) | {interval} | "
+            f"| {row.test_set} | {mode} | {row.method} | {row.rate:.2f} ({unit}) | {interval} | "
             f"{row.errors} of {row.units:,} |"
         )
     return "\n".join(lines)

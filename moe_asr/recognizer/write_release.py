@@ -162,6 +162,7 @@ def _measured(folder: Path, models: Sequence[str], graphs: Sequence[str]) -> lis
                     "rate": row["wer"],
                     "interval": row.get("interval"),
                     "options": options["options"][mode][method],
+                    "precision": given.get("precision"),
                 },
                 str(folder),
             )

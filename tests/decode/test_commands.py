@@ -54,6 +54,25 @@ def test_decode_writes_texts_alignments_and_figures(
         assert f"{total.wer:.2f}" in table and mode in table
 
 
+def test_decode_with_packed_weights(workplace: Workplace, tmp_path: Path) -> None:
+    """Every utterance in float32 as by torch; which precision it was is on record."""
+    texts: dict[str | None, dict[str, dict[str, str]]] = {}
+    for precision in (None, "float32", "int8"):
+        output = tmp_path / str(precision)
+        command = ["decode", "--model", str(workplace.model_dir), "--threads", "1", "--streaming"]
+        command += ["--manifest", str(workplace.manifest), "--output", str(output)]
+        command += ["--mode", "full", "--mode", "chunk4-left1", "--mode", "chunk4"]
+        command += ["--precision", precision] if precision else []
+        assert main(command) == 0
+        given = json.loads((output / "options.json").read_text())["input"]
+        assert given.get("precision") == precision
+        texts[precision] = {
+            mode: read_transcripts(output / mode / "hyp_ctc_greedy.txt")
+            for mode in ("full", "chunk4-left1", "chunk4")
+        }
+    assert texts["float32"] == texts[None] and set(texts["int8"]["chunk4"]) == set(TEXTS_BY_ID)
+
+
 def test_decode_counts_characters_where_asked_to(
     workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,37 +172,3 @@ def quantize_row(x, out, num_inputs):  # type: ignore[no-untyped-def]
     for i in range(num_inputs, (num_inputs + 3) // 4 * 4):
         out[i] = int32(zero)
     return scale, zero
-
-
-@kernel
-def pack_float32(weight, out):  # type: ignore[no-untyped-def]
-    """(K, N) float32, any strides -> panels in ``out`` (num_panels * K * PANEL,), zeros after column N."""
-    inputs, outputs = weight.shape
-    for panel in range((outputs + PANEL - 1) // PANEL):
-        width = min(PANEL, outputs - panel * PANEL)
-        for k in range(inputs):
-            at = (panel * inputs + k) * PANEL
-            for j in range(width):
-                out[at + j] = weight[k, panel * PANEL + j]
-            for j in range(width, PANEL):
-                out[at + j] = 0.0
-
-
-@kernel
-def pack_int8(weight, out, sums):  # type: ignore[no-untyped-def]
-    """(K, N) int8, any strides -> panels in ``out``, and the sum of each column in ``sums`` (padded)."""
-    inputs, outputs = weight.shape
-    fours = (inputs + 3) // 4
-    for panel in range((outputs + PANEL - 1) // PANEL):
-        for j in range(PANEL):
-            sums[panel * PANEL + j] = 0.0
-        for k in range(4 * fours):
-            at = (panel * fours + k // 4) * PANEL * 4 + k % 4
-            for j in range(PANEL):
-                column = panel * PANEL + j
-                if k < inputs and column < outputs:
-                    value = weight[k, column]
-                    out[at + 4 * j] = value
-                    sums[column] += value
-                else:
-                    out[at + 4 * j] = 0

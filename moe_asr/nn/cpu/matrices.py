@@ -1,12 +1,14 @@
 """The packed matrices of a model, as the table that `moe_asr.nn.cpu.gemm.multiply` reads."""
 
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from moe_asr.errors import ConfigError
 from moe_asr.nn.cpu import gemm
+from moe_asr.nn.cpu.packing import pack_float32, pack_int8
 from moe_asr.nn.cpu.simd import PANEL
 from moe_asr.nn.quantization import dequantize, quantize
 
@@ -43,6 +45,12 @@ class PackedMatrices:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __deepcopy__(self, memo: object) -> "PackedMatrices":
+        return self  # tables have addresses of what is here, and it does not change
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError("packed weights are addresses in this process: they cannot be pickled")
+
     def add(
         self, weight: Tensor, bias: Tensor | None, scale: Tensor | None = None,
         precision: str | None = None,
@@ -71,13 +79,13 @@ class PackedMatrices:
             scales[:outputs] = scale.numpy()
             panel_bytes = -(-inputs // 4) * 4 * PANEL
             data = np.empty(padded // PANEL * panel_bytes, np.int8)
-            gemm.pack_int8(weight.numpy(), data, sums)
+            pack_int8(weight.numpy(), data, sums)
         else:
             if scale is not None:
                 weight = dequantize(weight.t(), scale).t()
             panel_bytes = inputs * PANEL * 4
             data = np.empty(padded // PANEL * panel_bytes // 4, np.float32)
-            gemm.pack_float32(weight.detach().numpy(), data)
+            pack_float32(weight.detach().numpy(), data)
         arrays = [data, biases, scales, sums]
         self._arrays += arrays
         self.num_bytes += sum(array.nbytes for array in arrays)
@@ -107,6 +115,10 @@ class PackedMatrices:
             self.add(w1[expert], b1[expert], None if scale1 is None else scale1[expert])
             self.add(w2[expert], b2[expert], None if scale2 is None else scale2[expert])
         return first
+
+    def shape(self, number: int) -> tuple[int, int]:
+        """(K, N) of a matrix."""
+        return self._rows[number][gemm.INPUTS], self._rows[number][gemm.OUTPUTS]
 
     def table(self) -> np.ndarray:
         """(num_matrices, MATRIX_FIELDS) int64, see `moe_asr.nn.cpu.gemm`."""

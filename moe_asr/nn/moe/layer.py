@@ -16,6 +16,14 @@ from moe_asr.nn.packing import FramePacking
 from moe_asr.torch_versions import autocast_dtype
 
 
+def choose_experts(x: Tensor, router: Tensor, num_chosen: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(M, D) -> logits (M, E) float32, gates (M, k) float32 summing to 1, experts (M, k) int64."""
+    with torch.autocast(x.device.type, enabled=False):
+        logits = nn.functional.linear(x.float(), router.float())
+        chosen, experts = logits.topk(num_chosen, dim=1)
+        return logits, chosen.softmax(1), experts
+
+
 class MixtureFeedForward(nn.Module):
     """x -> sum over the frame's k experts of gate * (act(x W1 + b1) W2 + b2), then dropout.
 
@@ -67,6 +75,11 @@ class MixtureFeedForward(nn.Module):
         self.statistics: RoutingStatistics | None = None
         self.reset_parameters()
 
+    @property
+    def hidden_dim(self) -> int:
+        """H of one expert."""
+        return self.w1.shape[2]
+
     def reset_parameters(self) -> None:
         """As ``nn.Linear`` for each expert: uniform in +-1 / sqrt(fan in)."""
         for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):
@@ -78,12 +91,9 @@ class MixtureFeedForward(nn.Module):
             nn.init.uniform_(self.router, -bound, bound)
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(M, D) -> logits (M, E) float32, gates (M, k) float32 summing to 1, experts (M, k) int64."""
+        """The experts of each frame (M, D), see `choose_experts`."""
         assert self.router is not None
-        with torch.autocast(x.device.type, enabled=False):
-            logits = nn.functional.linear(x.float(), self.router.float())
-            chosen, experts = logits.topk(self.num_chosen, dim=1)
-            return logits, chosen.softmax(1), experts
+        return choose_experts(x, self.router, self.num_chosen)
 
     def forward(self, x: Tensor, packing: FramePacking) -> Tensor:
         """(N, T, D) -> (N, T, D); padded positions give zero and are neither routed nor counted."""

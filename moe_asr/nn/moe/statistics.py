@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from moe_asr.errors import ConfigError
 from moe_asr.files import PathLike, atomic_path
 
 
@@ -57,13 +59,18 @@ def collect_routing(model: nn.Module) -> Iterator[dict[str, RoutingStatistics]]:
     """Collects statistics of every mixture layer of ``model`` while the block runs.
 
     Yields the dictionary {layer name: statistics}, filled as frames pass.
-    """
-    from moe_asr.nn.moe.layer import MixtureFeedForward
 
-    layers = {
+    Raises:
+        ConfigError: if it is a packed model, whose encoder routes in compiled code.
+    """
+    if getattr(model, "is_packed", False):
+        raise ConfigError(
+            "a packed encoder does not tell its routing: load the model without a precision"
+        )
+    layers: dict[str, Any] = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, MixtureFeedForward) and module.num_experts > 1
+        if hasattr(module, "statistics") and getattr(module, "num_experts", 1) > 1
     }
     before: dict[str, RoutingStatistics | None] = {n: m.statistics for n, m in layers.items()}
     collected = {}
