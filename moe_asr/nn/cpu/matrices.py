@@ -12,6 +12,8 @@ from moe_asr.nn.cpu.packing import pack_float32, pack_int8
 from moe_asr.nn.cpu.simd import PANEL
 from moe_asr.nn.quantization import dequantize, quantize
 
+_LINE = 64  # bytes of a cache line
+
 FLOAT32, INT8 = PRECISIONS = ("float32", "int8")
 
 
@@ -78,13 +80,13 @@ class PackedMatrices:
                 weight = values.t()
             scales[:outputs] = scale.numpy()
             panel_bytes = -(-inputs // 4) * 4 * PANEL
-            data = np.empty(padded // PANEL * panel_bytes, np.int8)
+            data = _aligned(padded // PANEL * panel_bytes).view(np.int8)
             pack_int8(weight.numpy(), data, sums)
         else:
             if scale is not None:
                 weight = dequantize(weight.t(), scale).t()
             panel_bytes = inputs * PANEL * 4
-            data = np.empty(padded // PANEL * panel_bytes // 4, np.float32)
+            data = _aligned(padded // PANEL * panel_bytes).view(np.float32)
             pack_float32(weight.detach().numpy(), data)
         arrays = [data, biases, scales, sums]
         self._arrays += arrays
@@ -123,6 +125,13 @@ class PackedMatrices:
     def table(self) -> np.ndarray:
         """(num_matrices, MATRIX_FIELDS) int64, see `moe_asr.nn.cpu.gemm`."""
         return np.array(self._rows, np.int64).reshape(-1, gemm.MATRIX_FIELDS)
+
+
+def _aligned(num_bytes: int) -> np.ndarray:
+    """Memory at the beginning of a cache line: a vector that lies in two lines takes two reads."""
+    memory = np.empty(num_bytes + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + num_bytes]
 
 
 class ModuleWeights:
