@@ -56,6 +56,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     return compiled
 
 
+def part(function: Callable[..., Any]) -> Any:
+    """A few lines of kernels that are written into each kernel that uses them, instead of compiled first."""
+    return numba.njit(inline="always")(function)
+
+
 def compiled_once(num_arguments: int) -> Callable[[Callable[..., Any]], Any]:
     """A kernel of int64 arguments, without a result, whose code others call instead of containing it.
 

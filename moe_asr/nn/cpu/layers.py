@@ -8,7 +8,7 @@ frame, products by column, attention by segment, head and block of queries; betw
 from moe_asr.nn.cpu.attention import FIRST_ROW, SEGMENT_FIELDS, attend_all, store_all
 from moe_asr.nn.cpu.attention import LAYER_FIELDS as ATTENTION_FIELDS
 from moe_asr.nn.cpu.attention import NUM_FRAMES as NUM_NEW
-from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel
+from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel, part
 from moe_asr.nn.cpu.gemm import ADD, IS_INT8, MATRIX_FIELDS, STORE, multiply, quantize_row
 from moe_asr.nn.cpu.mixture import feed_forward, group_by_expert, quantize_rows
 from moe_asr.nn.cpu.rows import depthwise, glu, layer_norm, route, silu
@@ -71,12 +71,12 @@ HISTORY_FIELDS = 3
 EPSILON = 1e-5  # of `torch.nn.LayerNorm`
 
 
-@kernel
+@part
 def _table(address, rows, columns):  # type: ignore[no-untyped-def]
     return integers(address, rows * columns).reshape((rows, columns))
 
 
-@kernel
+@part
 def _spent(rank, work, phase, since):  # type: ignore[no-untyped-def]
     """Notes what the first thread spent since a time in a phase; returns the time."""
     now = cycles()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from moe_asr.nn.cpu.compiler import float32, kernel
+from moe_asr.nn.cpu.compiler import float32, kernel, part
 from moe_asr.nn.cpu.first_convolution import first_convolution, relu
 from moe_asr.nn.cpu.gemm import multiply, quantize_row
 from moe_asr.nn.cpu.matrices import INT8, PackedMatrices, WeightSource
@@ -54,12 +54,12 @@ _BUFFER_FIELDS = 7
 _HEAD_BYTES = 512
 
 
-@kernel
+@part
 def _layer(plan, layer, field):  # type: ignore[no-untyped-def]
     return plan[_LAYERS_AT + layer * _LAYER_FIELDS + field]
 
 
-@kernel
+@part
 def _buffer(head, layer, field):  # type: ignore[no-untyped-def]
     return head[_BUFFERS_AT + layer * _BUFFER_FIELDS + field]
 
@@ -73,7 +73,7 @@ def _output_frames(plan, num_frames):  # type: ignore[no-untyped-def]
     return num_frames
 
 
-@kernel
+@part
 def _take(head, field, at, num_bytes):  # type: ignore[no-untyped-def]
     """Notes an address for a buffer; returns where the next may begin."""
     head[field] = at
