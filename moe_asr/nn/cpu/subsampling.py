@@ -374,8 +374,8 @@ def _add_projection(
     bias: Tensor | None = source.tensor(f"{name}.bias")
     weight = weight.reshape(len(weight), channels, bins)
     num_parts = min(-(-channels * bins // _PRODUCT_INPUTS), bins)
-    for part in range(num_parts):
-        begin, end = part * bins // num_parts, (part + 1) * bins // num_parts
+    for number in range(num_parts):
+        begin, end = number * bins // num_parts, (number + 1) * bins // num_parts
         # (out, channel, bin) -> (out, bin * channel)
         matrix = weight[:, :, begin:end].transpose(1, 2).reshape(len(weight), -1)
         matrices.add(matrix.t(), bias, scale)
