@@ -28,7 +28,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.encoder_cells import MODES, PRECISIONS, STREAMS, Plan, measure, warm_up
+from benchmarks.encoder_cells import measure, warm_up
+from benchmarks.encoder_plan import MODES, PRECISIONS, STREAMS, Plan
 from benchmarks.int8_loading import loading_costs
 from benchmarks.moe_report import Report
 from benchmarks.roofline import make_probes

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.encoder_cells import MODES, PRECISIONS, Cell, Plan, measure, warm_up
-from benchmarks.moe_report import HEADER, Row
+from benchmarks.encoder_cells import Cell, measure, warm_up
+from benchmarks.encoder_plan import MODES, PRECISIONS, Plan
+from benchmarks.moe_rows import HEADER, Row
 from benchmarks.roofline import Peaks, Probe, make_probes
 from benchmarks.router_loads import even_load, hot_load, zipf_load
 from benchmarks.second_pass import whole_numbers

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.encoder_cells import OURS, REFERENCE, Cell, Key, Plan, measure
+from benchmarks.encoder_cells import OURS, REFERENCE, Cell, Key, measure, warm_up
+from benchmarks.encoder_plan import Plan
 from benchmarks.roofline import READING, Probe
 
 TINY = Plan(
@@ -63,10 +64,14 @@ def test_everything_is_measured_in_every_round(cells: dict[Key, Cell]) -> None:
     before = torch.get_num_threads()
     some = [cell for key, cell in cells.items() if key.mode == "chunk16"]
     called: list[int] = []
+    warm_up(some)
+    assert all(not cell.rounds for cell in some)
     peaks = measure(some, [Probe(READING, "one", 1.0, called.append)], 3, 0.0001)
     torch.set_num_threads(before)
     assert called == [1, 1, 1] and set(peaks) == {1}
     assert peaks[1].best(READING) > 0.0
     for cell in some:
         assert len(cell.rounds) == 3 and cell.seconds == sorted(cell.rounds)[1]
+        if cell.key.engine == OURS:
+            assert cell.phases is not None and (cell.phases > 0).all()
         assert cell.rtf == cell.seconds / cell.audio_seconds

@@ -1,11 +1,13 @@
 """The report of the encoder's speed: limits, checks and JSON, from cells whose times are given."""
 
+import numpy as np
 import pytest
 
 from benchmarks.encoder_cells import OURS, REFERENCE, Cell, Key
 from benchmarks.encoder_work import Load, Work
 from benchmarks.moe_report import Report
 from benchmarks.roofline import FLOAT_PRODUCT, INT8_PRODUCT, READING, Peaks
+from moe_asr.nn.cpu.layers import PHASES
 
 PEAKS = {
     threads: Peaks(
@@ -55,22 +57,51 @@ def test_rows_know_their_limit() -> None:
 
 def test_checks() -> None:
     report = Report(CELLS, PEAKS, {"peak_gb": 1.7, "load_seconds": 2.0})
-    checks = {one.name: (one.value, one.ok) for one in report.checks()}
+    checks = {one.name: (one.value, one.ok) for one in report.checks}
     assert len(checks) == 11
     assert checks == {
         "time over its limit, of the worst cell": (pytest.approx(4.0), False),
-        "offline10 fp32: moe_1b / reference dense_225m": (pytest.approx(1.4 / 1.5), True),
-        "offline10 fp32: moe_1b / dense_225m": (pytest.approx(1.4), True),
-        "chunk16 x 1 fp32: moe_1b / reference moe_1b": (pytest.approx(0.4), True),
-        "chunk16 x 16 fp32: moe_1b / dense_225m": (None, None),
-        "chunk16 x 1: int8 moe_1b / fp32 dense_225m": (None, None),
-        "offline10: int8 moe_1b / fp32 dense_225m": (pytest.approx(0.7), False),
-        "chunk16 x 1: RTF of int8 moe_1b": (None, None),
-        "offline10: RTF of int8 moe_1b": (pytest.approx(0.07), True),
+        "10 s, fp32: moe_1b / reference dense_225m": (pytest.approx(1.4 / 1.5), True),
+        "10 s, fp32: moe_1b / dense_225m": (pytest.approx(1.4), True),
+        "chunk 16 x 1, fp32: moe_1b / reference moe_1b": (pytest.approx(0.4), True),
+        "chunk 16 x 16, fp32: moe_1b / dense_225m": (None, None),
+        "chunk 16 x 1: int8 moe_1b / fp32 dense_225m": (None, None),
+        "10 s: int8 moe_1b / fp32 dense_225m": (pytest.approx(0.7), False),
+        "chunk 16 x 1: RTF of int8 moe_1b": (None, None),
+        "10 s: RTF of int8 moe_1b": (pytest.approx(0.07), True),
         "peak memory of a loaded int8 moe_1b, GB": (1.7, False),
         "loading it from a warm disk cache, s": (2.0, True),
     }
+    limits = {one.name: one.limit for one in report.checks}
+    assert limits["10 s, fp32: moe_1b / reference dense_225m"] == pytest.approx(0.05 / 0.15)
+    assert limits["10 s: int8 moe_1b / fp32 dense_225m"] == pytest.approx(0.03 / 0.05)
+    assert limits["10 s: RTF of int8 moe_1b"] == pytest.approx(0.03)
     assert "NO" in report.text() and "not measured" in report.text()
+
+
+def test_markdown_has_a_column_for_each_model() -> None:
+    lines = Report(CELLS, PEAKS, {}).markdown().splitlines()
+    at = lines.index(
+        "| 1 thread | `dense_225m` fp32 | `moe_1b` fp32 | `moe_1b` int8 | `dense_225m` fp32 (reference) "
+        "| `moe_1b` fp32 (reference) |"
+    )
+    assert lines[at + 1 : at + 5] == [
+        "|---|---:|---:|---:|---:|---:|",
+        "| 10 s | 0.100 (2.00) | 0.140 (2.80) | 0.070 (2.33) | 0.150 (3.00) |  |",
+        "| chunk 16 x 1 |  | 0.040 (1.33) |  |  | 0.100 (3.33) |",
+        "",
+    ]
+    assert "| 2 threads | `moe_1b` fp32 |" in lines
+    assert "| 10 s, fp32: moe_1b / dense_225m | 1.4 | 1.55 | yes | 1 |" in lines
+
+
+def test_phases_are_shares() -> None:
+    one = cell("moe_1b", "int8", "chunk16", 16, [0.1])
+    one.phases = np.array([1, 0, 5, 1, 1, 1, 1])
+    report = Report([one], PEAKS, {})
+    phases = report.json()["cells"][0]["phases"]
+    assert list(phases) == list(PHASES) and phases["experts"] == 0.5
+    assert "| `moe_1b` int8, chunk 16 x 16 | 10 | 0 | 50 | 10 | 10 | 10 | 10 |" in report.markdown()
 
 
 def test_json_has_the_keys_that_are_asked_for() -> None:
@@ -87,6 +118,6 @@ def test_json_has_the_keys_that_are_asked_for() -> None:
 
 def test_cells_below_their_limit_are_explained() -> None:
     below = cell("dense_225m", "int8", "chunk4", 1, [0.05], Work(1e9, 1e9, 1e9))
-    assert "1 cells are below their limit" not in Report(CELLS, PEAKS, {}).text()
-    assert "1 cells are below their limit" in Report([*CELLS, below], PEAKS, {}).text()
+    assert "below their limit" not in Report(CELLS, PEAKS, {}).text()
+    assert "below their limit (a ratio below 1): 1." in Report([*CELLS, below], PEAKS, {}).text()
     assert "up to 1000 MB a call" in Report([below], PEAKS, {}).markdown()
