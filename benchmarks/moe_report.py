@@ -1,13 +1,18 @@
 """What `benchmarks.moe_rtf` says: a table of cells against their limits, checks of its targets, JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.encoder_cells import OURS, REFERENCE, Cell
 from benchmarks.moe_checks import make_checks
 from benchmarks.moe_rows import HEADER, Row
 from benchmarks.roofline import READING, Peaks
+from moe_asr.errors import ConfigError
+from moe_asr.files import read_text, write_text
 from moe_asr.nn.cpu.layers import PHASES
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 # where the time goes is told of these cells, with one thread
 _PHASES_OF = (("offline10", 1), ("chunk16", 1), ("chunk16", 16))
@@ -123,6 +128,24 @@ class Report:
             }
             lines.append(f"| {where} | {' | '.join(found.get(c, '') for c in columns)} |")
         return lines
+
+
+def write_section(path: Path, text: str) -> None:
+    """Puts ``text`` between `BEGIN` and `END` of a file that has these lines; another one becomes ``text``.
+
+    Raises:
+        ConfigError: if the file has one of the lines, but not the other after it.
+    """
+    before, after = "", ""
+    if path.exists():
+        lines = read_text(path).split("\n")
+        begin, end = (lines.index(mark) if mark in lines else -1 for mark in (BEGIN, END))
+        if (begin >= 0 or end >= 0) and not 0 <= begin < end:
+            raise ConfigError(f"{path}: expected a line '{BEGIN}', and '{END}' after it")
+        if begin >= 0:
+            before = "\n".join([*lines[: begin + 1], "", ""])
+            after = "\n".join(["", "", *lines[end:]])
+    write_text(path, f"{before}{text}{after}" if before else f"{text}\n")
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

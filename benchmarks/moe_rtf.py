@@ -31,11 +31,10 @@ from pathlib import Path
 from benchmarks.encoder_cells import measure, warm_up
 from benchmarks.encoder_plan import MODES, PRECISIONS, STREAMS, Plan
 from benchmarks.int8_loading import loading_costs
-from benchmarks.moe_report import Report
+from benchmarks.moe_report import Report, write_section
 from benchmarks.roofline import make_probes
 from benchmarks.routing_balance import balance_cells
 from benchmarks.second_pass import whole_numbers
-from moe_asr.files import write_text
 
 SIZES = ("dense_225m", "moe_1b", "dense_1b")
 REFERENCES = frozenset(
@@ -78,7 +77,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, help="keeps the int8 moe_1b that is loaded")
     parser.add_argument("--no-loading", action="store_true", help="do not load an int8 moe_1b")
     parser.add_argument("--no-routing", action="store_true", help="leave other loads out")
-    parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        help="put the tables there: between its marks, if it has them, or as the whole file",
+    )
     args = parser.parse_args(arguments)
     full = {
         "presets": list(SIZES), "modes": list(MODES), "streams": list(STREAMS), "threads": [1, 2],
@@ -109,15 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warm_up(cells)
     report = Report(cells, measure(cells, probes, args.rounds, args.cell_seconds), measured)
     print(report.text())
-    result = report.json()
+    result, tables = report.json(), report.markdown()
     del cells
     if not args.no_routing:
         gc.collect()
         balance = balance_cells(args.precisions, args.rounds, args.cell_seconds, args.seed)
         result["routing"] = balance.json()
+        tables += "\n\n" + balance.markdown()
         print(balance.text())
     if args.markdown:
-        write_text(args.markdown, report.markdown() + "\n")
+        write_section(args.markdown, tables)
     print(json.dumps(result))
 
 

@@ -76,6 +76,23 @@ class Balance:
                 )
         return "\n".join(lines)
 
+    def markdown(self) -> str:
+        """A row for each load, with the RTFs of its cells and the times their limits that these are."""
+        first = [cell.key for cell in next(iter(self.cells.values()))]
+        names = [f"{k.precision} {k.mode} x {k.streams}, threads {k.threads}" for k in first]
+        lines = [
+            f"| `{PRESET}`, load | entropy | shares, % | {' | '.join(names)} |",
+            "|---|---:|---|" + "---:|" * len(names),
+        ]
+        for name, cells in self.cells.items():
+            load = cells[0].load
+            assert load is not None
+            shares = " ".join(f"{100 * share:.0f}" for share in load.shares)
+            rows = [Row.of(cell, self.peaks[cell.key.threads]) for cell in cells]
+            rtfs = " | ".join(f"{row.rtf:.3f} ({row.ratio:.2f})" for row in rows)
+            lines.append(f"| {name} | {load.entropy:.2f} | {shares} | {rtfs} |")
+        return "\n".join(lines)
+
     def draw(self, path: Path) -> None:
         """RTF over the entropy of the load, a line for each cell."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg

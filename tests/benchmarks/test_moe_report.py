@@ -1,12 +1,15 @@
 """The report of the encoder's speed: limits, checks and JSON, from cells whose times are given."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from benchmarks.encoder_cells import OURS, REFERENCE, Cell, Key
 from benchmarks.encoder_work import Load, Work
-from benchmarks.moe_report import Report
+from benchmarks.moe_report import BEGIN, END, Report, write_section
 from benchmarks.roofline import FLOAT_PRODUCT, INT8_PRODUCT, READING, Peaks
+from moe_asr.errors import ConfigError
 from moe_asr.nn.cpu.layers import PHASES
 
 PEAKS = {
@@ -93,6 +96,22 @@ def test_markdown_has_a_column_for_each_model() -> None:
     ]
     assert "| 2 threads | `moe_1b` fp32 |" in lines
     assert "| 10 s, fp32: moe_1b / dense_225m | 1.4 | 1.55 | yes | 1 |" in lines
+
+
+def test_a_section_of_a_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "speed.md"
+    write_section(path, "| new |")
+    assert path.read_text() == "| new |\n"
+    path.write_text(f"# Speed\n\n{BEGIN}\nold\nolder\n{END}\n\nThe end.\n")
+    expected = f"# Speed\n\n{BEGIN}\n\n| new |\n\n{END}\n\nThe end.\n"
+    for _ in range(2):  # nothing grows
+        write_section(path, "| new |")
+        assert path.read_text() == expected
+    for wrong in (BEGIN, END, f"{END}\n{BEGIN}"):
+        path.write_text(f"{wrong}\n")
+        with pytest.raises(ConfigError, match="speed.md: expected a line '<!-- measured: begin"):
+            write_section(path, "| new |")
+        assert path.read_text() == f"{wrong}\n"
 
 
 def test_phases_are_shares() -> None:
