@@ -45,7 +45,9 @@ class Report:
             f"{limit}, threads {threads}, {unit}: {found}"
             for limit, unit, threads, found in self._probes()
         ]
-        lines += ["", "where the time goes, %        " + "".join(f"{name:>24}" for name in PHASES)]
+        if self._with_phases():
+            names = "".join(f"{name:>24}" for name in PHASES)
+            lines += ["", f"{'where the time goes, %':30}{names}"]
         for row in self._with_phases():
             assert row.phases is not None
             shares = "".join(f"{100 * row.phases[name]:>24.1f}" for name in PHASES)
@@ -65,8 +67,9 @@ class Report:
             lines.append(f"| {limit}, {unit} | {threads} | {found} |")
         for threads in sorted(self.peaks):
             lines += ["", *self._rtfs(threads)]
-        lines += ["", f"| share of the time, % | {' | '.join(PHASES)} |"]
-        lines.append("|---|" + "---:|" * len(PHASES))
+        if self._with_phases():
+            lines += ["", f"| share of the time, % | {' | '.join(PHASES)} |"]
+            lines.append("|---|" + "---:|" * len(PHASES))
         for row in self._with_phases():
             assert row.phases is not None
             shares = " | ".join(f"{100 * row.phases[name]:.0f}" for name in PHASES)
