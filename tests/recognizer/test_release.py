@@ -326,9 +326,17 @@ def test_the_command(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert row.rate == results["wer"] == pytest.approx(100 * row.errors / 3)
     assert row.options == tuned and set(info.made_of) >= {"scales", "model", "graph.safetensors"}
     assert f"{row.rate:.2f} (WER)" in (tmp_path / "release" / "README.md").read_text()
-    # a result of another model is none of this one's
+    # a result of packed weights says so
     options_file = tmp_path / "decoded" / "options.json"
     record = json.loads(options_file.read_text())
+    assert row.precision is None and "precision" not in record["input"]
+    record["input"]["precision"] = "int8"
+    options_file.write_text(json.dumps(record))
+    assert main(release) == 0
+    (row,) = read_release_info(tmp_path / "release").measured
+    assert row.precision == "int8" and row.mode == "chunk16"
+    assert "| chunk16, int8 | one_best |" in (tmp_path / "release" / "README.md").read_text()
+    # a result of another model is none of this one's
     save_model_dir(
         tmp_path / "model",
         *(lambda m: (m.model, m.tokenizer, m.fbank_options))(load_model_dir(made.model)),
