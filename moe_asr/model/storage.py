@@ -52,7 +52,7 @@ def pack(model: nn.Module, storage: str = FLOAT32) -> tuple[dict[str, Tensor], d
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
     if storage == FLOAT32:
-        return tensors, {"format": "pt"}
+        return tensors, describe(storage)
     for name in matrices_of(model):
         weight = tensors[name]
         if not bool(torch.isfinite(weight).all()):
@@ -64,7 +64,13 @@ def pack(model: nn.Module, storage: str = FLOAT32) -> tuple[dict[str, Tensor], d
         else:
             assert name + SCALE not in tensors, f"{name + SCALE} is a tensor of the model"
             tensors[name], tensors[name + SCALE] = quantize(weight)
-    return tensors, {"format": "pt", _KEY: storage, _VERSION_KEY: _VERSION}
+    return tensors, describe(storage)
+
+
+def describe(storage: str) -> dict[str, str]:
+    """What the metadata of a file says of how its weights are stored."""
+    said = {} if storage == FLOAT32 else {_KEY: storage, _VERSION_KEY: _VERSION}
+    return {"format": "pt", **said}
 
 
 def read_stored(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,5 +1,6 @@
 """The packed matrices of a model, as the table that `moe_asr.nn.cpu.gemm.multiply` reads."""
 
+import mmap
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from moe_asr.nn.cpu.simd import PANEL
 from moe_asr.nn.quantization import dequantize, quantize
 
 _LINE = 64  # bytes of a cache line
+_OF_ITS_OWN = 1 << 20  # bytes
 
 FLOAT32, INT8 = PRECISIONS = ("float32", "int8")
 
@@ -128,7 +130,14 @@ class PackedMatrices:
 
 
 def _aligned(num_bytes: int) -> np.ndarray:
-    """Memory at the beginning of a cache line: a vector that lies in two lines takes two reads."""
+    """Memory at the beginning of a cache line: a vector that lies in two lines takes two reads.
+
+    Much of it is not taken from the heap, in which what stays, between matrices that are made and freed
+    while a model is packed, would leave holes of twice its size.
+    """
+    if num_bytes >= _OF_ITS_OWN and hasattr(mmap, "MAP_ANONYMOUS"):
+        own = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(own, np.uint8)
     memory = np.empty(num_bytes + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + num_bytes]
