@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         "piece_ms": args.piece_ms,
         "tail_seconds": args.tail_seconds,
         "counts_work": not args.no_work,
+        "precision": args.precision,
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "frame_ms": 1000.0 * frame_seconds,
         "chunk_sizes": {str(size): found for size, found in figures.items()},
