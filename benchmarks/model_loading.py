@@ -84,6 +84,27 @@ def measure(directory: Path, precision: str) -> dict[str, float]:
     }
 
 
+def loading_costs(work: Path, name: str, rounds: int = 1) -> dict[str, float]:
+    """Peak memory in GB and seconds of loading a model in int8; ``work`` keeps it for the next time."""
+    directory = work / name
+    if not (directory / CONFIG).exists():
+        write_model(directory, name)
+    found = _medians(directory, "int8", rounds)
+    return {"peak_gb": found["peak_megabytes"] / 1e3, "load_seconds": found["load_seconds"]}
+
+
+def _medians(directory: Path, precision: str, rounds: int) -> dict[str, float]:
+    """Of `measure` in new processes."""
+    command = [sys.executable, "-m", "benchmarks.model_loading", "--work", str(directory)]
+    command += ["--only-measure", precision]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    rows = [
+        json.loads(subprocess.check_output(command, env=environment).splitlines()[-1])
+        for _ in range(rounds + 1)
+    ][1:]  # the first compiles kernels, if they are not there yet
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -109,14 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("precision  load s  of CPU  first s of audio  peak MB")
         results = {}
         for precision in args.precision or ["int8"]:
-            command = [sys.executable, "-m", "benchmarks.model_loading", "--work", str(work)]
-            command += ["--only-measure", precision]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            rows = [
-                json.loads(subprocess.check_output(command, env=environment).splitlines()[-1])
-                for _ in range(args.rounds + 1)
-            ][1:]  # the first compiles kernels, if they are not there yet
-            found = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+            found = _medians(work, precision, args.rounds)
             results[precision] = found
             print(
                 f"{precision:<9}  {found['load_seconds']:6.2f}  {found['load_cpu_seconds']:6.2f}  "

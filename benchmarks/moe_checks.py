@@ -53,7 +53,7 @@ def make_checks(rows: Sequence[Row], measured: Mapping[str, float]) -> list[Chec
     """The targets; those of speed are with one thread, but for the first, which is of all our cells.
 
     Args:
-        measured: ``peak_gb`` and ``load_seconds`` of `benchmarks.int8_loading`, if they were measured.
+        measured: ``peak_gb`` and ``load_seconds`` of `benchmarks.model_loading`, if they were measured.
     """
     by_key = {row.key: row for row in rows}
 

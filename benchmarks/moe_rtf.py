@@ -30,7 +30,7 @@ from pathlib import Path
 
 from benchmarks.encoder_cells import measure, warm_up
 from benchmarks.encoder_plan import MODES, PRECISIONS, STREAMS, Plan
-from benchmarks.int8_loading import loading_costs
+from benchmarks.model_loading import loading_costs
 from benchmarks.moe_report import Report, write_section
 from benchmarks.roofline import make_probes
 from benchmarks.routing_balance import balance_cells
@@ -97,9 +97,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def measure_loading(work_dir: Path | None) -> dict[str, float]:
     """Before anything else takes memory: the int8 moe_1b is made in 6 GB."""
     if work_dir is not None:
-        return loading_costs(work_dir)
+        return loading_costs(work_dir, "moe_1b")
     with tempfile.TemporaryDirectory() as folder:
-        return loading_costs(Path(folder))
+        return loading_costs(Path(folder), "moe_1b")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.model_loading import main, write_model
+from benchmarks.model_loading import loading_costs, main, write_model
 from moe_asr.model.config import preset
 from moe_asr.model.directory import load_model_dir
 
@@ -23,3 +23,5 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["file_bytes"] == (tmp_path / "tiny" / "model.safetensors").stat().st_size
     (row,) = result["results"].values()
     assert 100 < row["peak_megabytes"] < 1000 and row["load_seconds"] > 0
+    costs = loading_costs(tmp_path, "tiny")  # of the same directory
+    assert 0.1 < costs["peak_gb"] < 1.0 and costs["load_seconds"] > 0

@@ -1,6 +1,5 @@
 """The packed matrices of a model, as the table that `moe_asr.nn.cpu.gemm.multiply` reads."""
 
-import mmap
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -11,10 +10,8 @@ from moe_asr.errors import ConfigError
 from moe_asr.nn.cpu import gemm
 from moe_asr.nn.cpu.packing import pack_float32, pack_int8
 from moe_asr.nn.cpu.simd import PANEL
+from moe_asr.nn.cpu.workspace import Slabs
 from moe_asr.nn.quantization import dequantize, quantize
-
-_LINE = 64  # bytes of a cache line
-_OF_ITS_OWN = 1 << 20  # bytes
 
 FLOAT32, INT8 = PRECISIONS = ("float32", "int8")
 
@@ -45,6 +42,7 @@ class PackedMatrices:
         self.num_bytes = 0
         self._rows: list[list[int]] = []
         self._arrays: list[np.ndarray] = []
+        self._slabs = Slabs()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,13 +80,13 @@ class PackedMatrices:
                 weight = values.t()
             scales[:outputs] = scale.numpy()
             panel_bytes = -(-inputs // 4) * 4 * PANEL
-            data = _aligned(padded // PANEL * panel_bytes).view(np.int8)
+            data = self._slabs.take(padded // PANEL * panel_bytes).view(np.int8)
             pack_int8(weight.numpy(), data, sums)
         else:
             if scale is not None:
                 weight = dequantize(weight.t(), scale).t()
             panel_bytes = inputs * PANEL * 4
-            data = _aligned(padded // PANEL * panel_bytes).view(np.float32)
+            data = self._slabs.take(padded // PANEL * panel_bytes).view(np.float32)
             pack_float32(weight.detach().numpy(), data)
         arrays = [data, biases, scales, sums]
         self._arrays += arrays
@@ -127,20 +125,6 @@ class PackedMatrices:
     def table(self) -> np.ndarray:
         """(num_matrices, MATRIX_FIELDS) int64, see `moe_asr.nn.cpu.gemm`."""
         return np.array(self._rows, np.int64).reshape(-1, gemm.MATRIX_FIELDS)
-
-
-def _aligned(num_bytes: int) -> np.ndarray:
-    """Memory at the beginning of a cache line: a vector that lies in two lines takes two reads.
-
-    Much of it is not taken from the heap, in which what stays, between matrices that are made and freed
-    while a model is packed, would leave holes of twice its size.
-    """
-    if num_bytes >= _OF_ITS_OWN and hasattr(mmap, "MAP_ANONYMOUS"):
-        own = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        return np.frombuffer(own, np.uint8)
-    memory = np.empty(num_bytes + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + num_bytes]
 
 
 class ModuleWeights:
