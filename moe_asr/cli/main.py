@@ -108,7 +108,9 @@ def _main(argv: list[str], chosen: str | None) -> int:
         print(f"moe-asr {args.command}: error: {where}{error.strerror or error}", file=sys.stderr)
         try:
             sys.stdout.flush()
-        except OSError:  # what cannot be written would be tried again at exit, with a status of its own
+        except (
+            OSError
+        ):  # what cannot be written would be tried again at exit, with a status of its own
             _discard_stdout()
         return 2
 

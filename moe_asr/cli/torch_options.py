@@ -5,14 +5,16 @@ import argparse
 from moe_asr.errors import ConfigError
 
 
-def add_precision_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares ``--precision``."""
+def add_precision_argument(
+    parser: argparse.ArgumentParser, default: str = "torch, in float32"
+) -> None:
+    """Declares ``--precision``; ``default`` is what happens without it."""
     from moe_asr.model.directory import PRECISIONS
 
     parser.add_argument(
         "--precision", choices=PRECISIONS,
         help="run the model on the packed CPU kernels, with weights in float32 or int8 "
-        "(docs/quantization.md; default: torch, in float32)",
+        f"(docs/quantization.md; default: {default})",
     )  # fmt: skip
 
 

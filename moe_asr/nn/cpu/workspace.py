@@ -16,7 +16,7 @@ _KEPT_BYTES = 512 << 20  # larger arenas, of hour-long inputs, are given back af
 class Slabs:
     """Memory for weights, in few large blocks on huge pages where the system has them.
 
-    A product of few rows is bound by reading its weights, and with small pages an eighth of that time goes into
+    A product of few rows is bound by reading its weights, and with small pages an eighth of that goes into
     finding them. Weights are not taken from the heap, in which what stays, between matrices that are made and
     freed while a model is packed, would leave holes of twice its size. What is not used of a block takes no
     memory.
