@@ -13,6 +13,13 @@ from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
 
+from moe_asr.errors import ConfigError
+
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise ConfigError(
+        "NUMBA_DISABLE_JIT is set, but the kernels of moe_asr.nn.cpu only run compiled"
+    )
+
 # numba's, for kernels: its annotations speak of its types, not of the values
 float32: Any = numba.float32
 int32: Any = numba.int32

@@ -310,8 +310,8 @@ class PackedSubsampling:
         bias = source.tensor(f"{name}.convolutions.0.bias")
         channels = first.shape[0]
         # (C, 1, 3, 3) -> (3, 3, C)
-        self._first = np.ascontiguousarray(first[:, 0].permute(1, 2, 0).numpy(), np.float32)
-        self._bias = np.ascontiguousarray(bias.numpy(), np.float32)
+        self._first = np.array(first[:, 0].permute(1, 2, 0).numpy(), np.float32, order="C")
+        self._bias = np.array(bias.numpy(), np.float32)
         self.num_bytes = self._first.nbytes + self._bias.nbytes
         fields: list[int] = []
         bins = num_features
@@ -374,8 +374,8 @@ def _add_projection(
     bias: Tensor | None = source.tensor(f"{name}.bias")
     weight = weight.reshape(len(weight), channels, bins)
     num_parts = min(-(-channels * bins // _PRODUCT_INPUTS), bins)
-    for part in range(num_parts):
-        begin, end = part * bins // num_parts, (part + 1) * bins // num_parts
+    for number in range(num_parts):
+        begin, end = number * bins // num_parts, (number + 1) * bins // num_parts
         # (out, channel, bin) -> (out, bin * channel)
         matrix = weight[:, :, begin:end].transpose(1, 2).reshape(len(weight), -1)
         matrices.add(matrix.t(), bias, scale)

@@ -20,7 +20,7 @@ from moe_asr.nn.cpu.simd import atomic_add, atomic_load, atomic_store, pause
 
 _SPINS = 2000  # pauses before a waiting thread offers its core, each some 40 to 140 cycles
 
-_GENERATION = 64  # bytes from the count of those that wait at a barrier to the number of barriers passed
+_GENERATION = 64  # bytes from the count of threads at a barrier to the number of barriers passed
 
 _yield = types.ExternalFunction(
     "SwitchToThread" if os.name == "nt" else "sched_yield", types.int32()
@@ -113,7 +113,6 @@ class Team:
     def _hand_out(self, calls: "list[_Call]") -> None:
         for worker, call in zip(self._workers, calls, strict=False):
             worker.give(call)
-
 
     def _wait(self, calls: "list[_Call]") -> None:
         for call in calls:
