@@ -90,6 +90,19 @@ def scratch_bytes(head_dim: int, ring: int) -> int:
     return 8 * 2 * ROWS + 4 * (2 * ROWS * PANEL + queries + rows) + 64
 
 
+def reach(segments: np.ndarray) -> int:
+    """From how few frames away on no key is looked at, with the queries of one tile; see `pack_distances`.
+
+    Args:
+        segments: (num_segments, SEGMENT_FIELDS) int64.
+    """
+    ring, chunk, left = segments[:, RING], segments[:, CHUNK], segments[:, LEFT]
+    near = np.minimum(
+        left + np.maximum(chunk, ROWS), ring
+    )  # a tile has several chunks, or part of one
+    return int(np.where((chunk > 0) & (left >= 0), near, ring).max())
+
+
 def pack_distances(distances: Tensor) -> np.ndarray:
     """The distances of a layer as the kernels read them.
 

@@ -11,11 +11,31 @@ from llvmlite import binding
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.registry import cpu_target
+
+from moe_asr.errors import ConfigError
+
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise ConfigError(
+        "NUMBA_DISABLE_JIT is set, but the kernels of moe_asr.nn.cpu only run compiled"
+    )
 
 # numba's, for kernels: its annotations speak of its types, not of the values
 float32: Any = numba.float32
 int32: Any = numba.int32
 intrinsic: Any = numba.extending.intrinsic
+
+
+def target() -> tuple[bool, set[str]]:
+    """Whether numba compiles for x86, and the names of the processor's features that it may use.
+
+    They are not always the machine's: ``NUMBA_CPU_NAME``, ``NUMBA_CPU_FEATURES`` and ``NUMBA_ENABLE_AVX``
+    limit them, for code that runs on all machines of a cluster, say.
+    """
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return triple.startswith("x86_64"), {
+        name[1:] for name in features.split(",") if name.startswith("+")
+    }
 
 
 def _sources() -> str:

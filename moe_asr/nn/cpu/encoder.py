@@ -4,6 +4,7 @@
 and in streams, and is called alike. How it is fast is told in docs/speed.md.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,7 +78,8 @@ class PackedEncoder(nn.Module):
             convolution and depthwise convolutions stay float32.
 
     Attributes:
-        num_threads: of a call; None is torch's number of threads, and one where there is little to do.
+        num_threads: of a call; None is torch's number of threads, and one where there is little to do. Never
+            more than the processor cores that this process may use.
         num_bytes: of packed weights.
         phases: None, or an int64 array to which calls add the processor cycles that they spent in each of
             `layers.PHASES`.
@@ -140,7 +142,7 @@ class PackedEncoder(nn.Module):
         )
 
     def _keep(self, array: np.ndarray) -> int:
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.array(array, np.float32, order="C")  # a copy: the source's may change
         self._arrays.append(array)
         return array.ctypes.data
 
@@ -203,10 +205,17 @@ class PackedEncoder(nn.Module):
         chunk_size: int = -1,
         left_chunks: int = -1,
     ) -> tuple[Tensor, Tensor, FramePacking]:
-        """Encodes whole utterances, as `ConformerEncoder.forward`; padding costs nothing."""
+        """Encodes whole utterances, as `ConformerEncoder.forward`; padding costs nothing.
+
+        Raises:
+            ValueError: on features that are not on the CPU, have not the encoder's number of bins, or are
+                fewer than their lengths say.
+        """
+        if len(features) != len(feature_lengths):
+            raise ValueError(f"found {len(features)} features and {len(feature_lengths)} lengths")
         lengths = output_lengths(feature_lengths, self.factor)
         num_frames = output_length(features.shape[1], self.factor)
-        out = features.new_zeros(len(features), num_frames, self.dim)
+        out = torch.zeros(len(features), num_frames, self.dim)
         counts = [int(length) for length in lengths]
         present = [index for index, count in enumerate(counts) if count > 0]
         if present:
@@ -261,16 +270,18 @@ class PackedEncoder(nn.Module):
         """
         shape = self.shape
         num_frames = sum(counts)
-        features = [one.detach().to(torch.float32).contiguous() for one in inputs]
+        features = [
+            self._check(one, count).detach().to(torch.float32).contiguous()
+            for one, count in zip(inputs, counts, strict=True)
+        ]
         starts = np.cumsum([0, *counts[:-1]])
         segments[:, attention.FIRST_ROW], segments[:, attention.NUM_FRAMES] = starts, counts
         heard = np.zeros((len(counts), S.SEGMENT_FIELDS), np.int64)
         for row, one in enumerate(features):
             frames = receptive_field(shape.subsampling) + (counts[row] - 1) * shape.subsampling
-            assert len(one) >= frames and one.shape[1] == shape.num_features, (one.shape, frames)
             heard[row] = one.data_ptr(), 4 * shape.num_features, frames, starts[row]
         ring = int(segments[:, attention.RING].max())
-        distances = self._distances.get(ring)
+        distances = self._distances.get(attention.reach(segments))
         of_attention = np.zeros((shape.num_layers, attention.LAYER_FIELDS), np.int64)
         biases = np.array(self._attention_biases, np.int64)
         of_attention[:, attention.CONTENT_BIAS] = biases[:, 0]
@@ -304,8 +315,23 @@ class PackedEncoder(nn.Module):
             out = arena.view(int(work[L.X]), np.float32, num_frames * shape.dim)
             return torch.from_numpy(out.reshape(num_frames, shape.dim).copy())
 
+    def _check(self, features: Tensor, count: int) -> Tensor:
+        """Features, if the kernels can read those of ``count`` frames at their address."""
+        num_features = self.shape.num_features
+        frames = receptive_field(self.factor) + (count - 1) * self.factor
+        if features.device.type != "cpu":
+            raise ValueError(f"features must be on the CPU, found them on {features.device}")
+        if len(features) < frames or features.shape[1:] != (num_features,):
+            raise ValueError(
+                f"expected at least {frames} frames of {num_features} features, "
+                f"found {tuple(features.shape)}"
+            )
+        return features
+
     def _choose_threads(self, num_frames: int) -> int:
         wanted = torch.get_num_threads() if self.num_threads is None else self.num_threads
+        if hasattr(os, "sched_getaffinity"):  # threads that share a core wait for one another
+            wanted = min(wanted, len(os.sched_getaffinity(0)))
         shape = self.shape
         of_layer = 6 * shape.dim**2 + 4 * shape.num_chosen * shape.dim * shape.hidden_dim
         work = num_frames * shape.num_layers * of_layer

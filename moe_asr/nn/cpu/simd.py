@@ -7,21 +7,18 @@ products, atomics. Memory is named by addresses (int64), the vectors are as wide
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from moe_asr.nn.cpu.compiler import float32, int32, intrinsic, kernel
+from moe_asr.nn.cpu.compiler import intrinsic, target
 
-try:
-    _FEATURES = {name for name, has in binding.get_host_cpu_features().items() if has}
-except RuntimeError:  # LLVM cannot tell on this system
-    _FEATURES = set()
+_IS_X86, _FEATURES = target()
 
 LANES = 16 if "avx512f" in _FEATURES else 8 if "avx" in _FEATURES else 4
 PANEL = 2 * LANES  # columns of a tile: two vectors
 # rows of a tile: its accumulators, two vectors of weights and one of the input fill the registers
-ROWS = 6 if LANES == 8 else 12
+ROWS = 6 if _IS_X86 and LANES < 16 else 12
 DOT = (
     "llvm.x86.avx512.vpdpbusd.512" if LANES == 16 and "avx512vnni" in _FEATURES
     else "llvm.x86.avx512.vpdpbusd.256" if LANES == 8 and "avxvnni" in _FEATURES
@@ -65,7 +62,8 @@ def _prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int) -> None:
 
 
 def _multiply_add(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
-    return _call(builder, _FLOATS, f"llvm.fmuladd.v{LANES}f32", [x, weight, total])
+    kind = "f32" if x.type == _F32 else f"v{LANES}f32"
+    return _call(builder, x.type, f"llvm.fmuladd.{kind}", [x, weight, total])
 
 
 def _dot(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any:
@@ -255,26 +253,32 @@ FROM_INT8 = 4
 STORE, STORE_SILU, STORE_RELU, ADD = range(FROM_INT8)  # out = y, silu(y), relu(y); out += gate * y
 
 
-def _constant(value: float) -> Any:
-    return ir.Constant(_FLOATS, [value] * LANES)
+def _constant(value: float, kind: ir.Type = _FLOATS) -> Any:
+    return ir.Constant(kind, value if kind == _F32 else [value] * LANES)
 
 
 def _exp(builder: ir.IRBuilder, x: Any) -> Any:
-    """`exp` of a vector."""
-    x = builder.select(builder.fcmp_ordered("<", x, _constant(_LOWEST)), _constant(_LOWEST), x)
-    x = builder.select(builder.fcmp_ordered(">", x, _constant(_HIGHEST)), _constant(_HIGHEST), x)
-    shifted = _multiply_add(builder, x, _constant(_LOG2_E), _constant(192.5))
-    number = builder.sub(builder.fptosi(shifted, _INTS), ir.Constant(_INTS, [192] * LANES))
-    rounded = builder.sitofp(number, _FLOATS)
-    rest = _multiply_add(builder, rounded, _constant(-_LN2_HIGH), x)
-    rest = _multiply_add(builder, rounded, _constant(-_LN2_LOW), rest)
-    value = _constant(_EXP[0])
+    """`exp` of a float32 or of a vector."""
+    kind, integer = (_F32, _I32) if x.type == _F32 else (_FLOATS, _INTS)
+
+    def bits(value: int) -> Any:
+        return ir.Constant(integer, value if integer == _I32 else [value] * LANES)
+
+    def constant(value: float) -> Any:
+        return _constant(value, kind)
+
+    x = builder.select(builder.fcmp_ordered("<", x, constant(_LOWEST)), constant(_LOWEST), x)
+    x = builder.select(builder.fcmp_ordered(">", x, constant(_HIGHEST)), constant(_HIGHEST), x)
+    shifted = _multiply_add(builder, x, constant(_LOG2_E), constant(192.5))
+    number = builder.sub(builder.fptosi(shifted, integer), bits(192))
+    rounded = builder.sitofp(number, kind)
+    rest = _multiply_add(builder, rounded, constant(-_LN2_HIGH), x)
+    rest = _multiply_add(builder, rounded, constant(-_LN2_LOW), rest)
+    value = constant(_EXP[0])
     for coefficient in _EXP[1:]:
-        value = _multiply_add(builder, value, rest, _constant(coefficient))
-    bits = builder.shl(
-        builder.add(number, ir.Constant(_INTS, [127] * LANES)), ir.Constant(_INTS, [23] * LANES)
-    )
-    return builder.fmul(value, builder.bitcast(bits, _FLOATS))
+        value = _multiply_add(builder, value, rest, constant(coefficient))
+    power = builder.shl(builder.add(number, bits(127)), bits(23))
+    return builder.fmul(value, builder.bitcast(power, kind))
 
 
 def _emit_finish(builder: ir.IRBuilder, from_int8: bool, mode: int, arguments: Any) -> None:
@@ -520,7 +524,7 @@ def pause(context):  # type: ignore[no-untyped-def]
     """Tells the processor that this thread is waiting in a loop."""
 
     def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        if "sse2" in _FEATURES:
+        if _IS_X86:
             _call(builder, ir.VoidType(), "llvm.x86.sse2.pause", [])
         return context.get_dummy_value()
 
@@ -529,28 +533,24 @@ def pause(context):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def cycles(context):  # type: ignore[no-untyped-def]
-    """The processor's counter of cycles; at a constant rate on most, whatever the clock."""
+    """The processor's counter of cycles, at a constant rate on most; 0 where it is not open to programs."""
 
     def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if not _IS_X86:  # ARM's traps
+            return _I64(0)
         return _call(builder, _I64, "llvm.readcyclecounter", [])
 
     return types.int64(), make
 
 
-@kernel
-def exp(x):  # type: ignore[no-untyped-def]
-    """e to the power of a float32 in -87.3..88 (others as the nearest of these), to 2e-7 of its value."""
-    x = float32(_LOWEST) if x < float32(_LOWEST) else x
-    x = float32(_HIGHEST) if x > float32(_HIGHEST) else x
-    number = int32(int32(x * float32(_LOG2_E) + float32(192.5)) - int32(192))
-    rounded = float32(number)
-    rest = x - rounded * float32(_LN2_HIGH) - rounded * float32(_LN2_LOW)
-    value = float32(_EXP[0])
-    value = value * rest + float32(_EXP[1])
-    value = value * rest + float32(_EXP[2])
-    value = value * rest + float32(_EXP[3])
-    value = value * rest + float32(_EXP[4])
-    value = value * rest + float32(_EXP[5])
-    value = value * rest + float32(_EXP[6])
-    value = value * rest + float32(_EXP[7])
-    return value * float_of_bits(int32(int32(number + int32(127)) << int32(23)))
+@intrinsic
+def exp(context, x):  # type: ignore[no-untyped-def]
+    """e to the power of a float32 in -87.3..88 (others as the nearest of these), to 2e-7 of its value.
+
+    Not in numba's terms, which let the compiler reorder the steps that make it exact.
+    """
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _exp(builder, arguments[0])
+
+    return types.float32(types.float32), make

@@ -59,7 +59,12 @@ class PackedStreamPool(StreamSlots):
 
         Returns:
             For each (C, D) or less, views of one tensor.
+
+        Raises:
+            ValueError: on slots that the pool has not, and on features as of `PackedEncoder.forward`.
         """
+        if not set(slots) <= set(range(self.num_slots)):
+            raise ValueError(f"expected slots of 0..{self.num_slots - 1}, found {list(slots)}")
         lengths = [min(output_length(len(one), self.factor), self.chunk_size) for one in features]
         assert len(set(slots)) == len(slots) and min(lengths) > 0, (slots, lengths)
         index = np.asarray(slots, np.int64)

@@ -310,8 +310,8 @@ class PackedSubsampling:
         bias = source.tensor(f"{name}.convolutions.0.bias")
         channels = first.shape[0]
         # (C, 1, 3, 3) -> (3, 3, C)
-        self._first = np.ascontiguousarray(first[:, 0].permute(1, 2, 0).numpy(), np.float32)
-        self._bias = np.ascontiguousarray(bias.numpy(), np.float32)
+        self._first = np.array(first[:, 0].permute(1, 2, 0).numpy(), np.float32, order="C")
+        self._bias = np.array(bias.numpy(), np.float32)
         self.num_bytes = self._first.nbytes + self._bias.nbytes
         fields: list[int] = []
         bins = num_features

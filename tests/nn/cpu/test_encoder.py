@@ -1,8 +1,10 @@
 """The packed encoder against the torch encoder: whole utterances, chunk masks, streams; float32 and int8."""
 
 import copy
+import os
 import pickle
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -88,6 +90,19 @@ def test_more_frames_than_a_block(encoder: ConformerEncoder, packed: PackedEncod
         expected, _, _ = encoder(features, lengths)
     out = PackedEncoder.from_encoder(encoder)(features, lengths)[0]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_distances_of_a_chunk_are_enough_for_a_long_utterance(encoder: ConformerEncoder) -> None:
+    """The table for all frames of an hour would be gigabytes."""
+    features, lengths = _batch(4 * 400)
+    packed = PackedEncoder.from_encoder(encoder)
+    with torch.no_grad():
+        expected, _, _ = encoder(features, lengths, 5, 2)
+    before = packed.num_bytes
+    torch.testing.assert_close(packed(features, lengths, 5, 2)[0], expected, rtol=1e-4, atol=1e-5)
+    assert packed.num_bytes - before < 2 * 24 * 4 * 300  # layers, dim, float32, distances
+    packed(features, lengths)
+    assert packed.num_bytes - before > 2 * 24 * 4 * 2 * 400
 
 
 def test_result_does_not_depend_on_threads_or_company(packed: PackedEncoder) -> None:
@@ -224,6 +239,67 @@ def test_phases_are_counted(packed: PackedEncoder) -> None:
     packed(*_batch(100))
     assert (packed.phases > 0).all()
     packed.phases = None
+
+
+def test_its_weights_are_its_own() -> None:
+    """What becomes of the encoder that it was made from is nothing to it."""
+    encoder = _encoder(num_experts=3)
+    packed = PackedEncoder.from_encoder(encoder)
+    features, lengths = _batch(50)
+    before, _, _ = packed(features, lengths)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.fill_(float("nan"))
+    assert torch.equal(packed(features, lengths)[0], before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.double(),
+        lambda x: x.clone().requires_grad_(),
+        lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+        lambda x: torch.stack([x, x], 2)[:, :, 1],
+    ],
+)
+def test_features_of_any_layout(packed: PackedEncoder, change: Callable[[Tensor], Tensor]) -> None:
+    features, lengths = _batch(60, 33)
+    out, _, _ = packed(change(features), lengths)
+    assert out.dtype == torch.float32
+    assert not out.requires_grad
+    assert torch.equal(out, packed(features, lengths)[0])
+
+
+def test_nothing_to_encode(packed: PackedEncoder) -> None:
+    features, lengths = _batch(60, 33)
+    assert packed(features[:0], lengths[:0])[0].shape == (0, output_length(60, 4), packed.dim)
+    assert packed(features[:, :0], 0 * lengths)[0].shape == (2, 0, packed.dim)
+
+
+def test_features_that_it_cannot_read(packed: PackedEncoder) -> None:
+    """Kernels would read beyond them."""
+    features, lengths = _batch(60, 33)
+    with pytest.raises(ValueError, match="on the CPU, found them on meta"):
+        packed(features.to("meta"), lengths)
+    with pytest.raises(ValueError, match="at least 59 frames of 20 features, found \\(60, 21\\)"):
+        packed(torch.randn(2, 60, 21), lengths)
+    with pytest.raises(ValueError, match="at least 79 frames of 20 features, found \\(60, 20\\)"):
+        packed(features, lengths + 20)
+    with pytest.raises(ValueError, match="2 features and 1 lengths"):
+        packed(features, lengths[:1])
+    pool = packed.new_pool(2, 3, 1)
+    with pytest.raises(ValueError, match="features"):
+        pool.encode([0], [torch.randn(pool.window, 19)])
+    for slot in (-1, 2):
+        with pytest.raises(ValueError, match=r"slots of 0\.\.1"):
+            pool.encode([slot], [torch.randn(pool.window, 20)])
+
+
+def test_threads_are_as_many_as_cores_at_most(packed: PackedEncoder) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1000
+    packed.num_threads = 1000
+    assert packed._choose_threads(10**9) == min(cores, 1000)
+    packed.num_threads = None
 
 
 def test_what_it_refuses(encoder: ConformerEncoder, packed: PackedEncoder) -> None:

@@ -1,5 +1,10 @@
 """Products with packed weights, against float64 and against integers."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +147,34 @@ def test_nan_goes_through() -> None:
             _multiply(matrices, x, mode, out, index, index, gates, 0, 4)
             assert np.isfinite(out[[0, 3]]).all()
             assert not np.isfinite(out[1]).any()
+
+
+_WITH_LESS = """
+import sys, pytest
+from moe_asr.nn.cpu import simd
+assert (simd.LANES, simd.DOT) == (4, ""), (simd.LANES, simd.DOT)
+options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "products or tiles or exp"]
+sys.exit(pytest.main([*options, sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="which vectors there are is of x86")
+def test_vectors_are_as_wide_as_numba_may_use_them() -> None:
+    """Wider ones end the process: LLVM has no code for them."""
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic"}
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_LESS, __file__],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_compiler() -> None:
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    code = "import moe_asr.nn.cpu.compiler"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert "NUMBA_DISABLE_JIT is set" in done.stderr
