@@ -9,6 +9,7 @@ from torch import Tensor
 
 from moe_asr.nn.attention import relative_positions
 from moe_asr.nn.cpu.attention import pack_distances
+from moe_asr.nn.cpu.workspace import Slabs
 
 _FIRST_RANGE = 128  # frames; doubled when a call needs more
 _LARGEST_RANGE = 2048  # a table that reaches farther is given back after its call
@@ -16,19 +17,15 @@ _LARGEST_RANGE = 2048  # a table that reaches farther is given back after its ca
 
 @dataclass(frozen=True)
 class DistanceTable:
-    """Of all layers, for keys less than ``reach`` frames away.
+    """Of all layers, for keys up to ``zero_index`` frames before their query, and as many as asked after it.
 
     Attributes:
+        zero_index: where a key has the time of its query.
         arrays: of each layer, see `pack_distances`.
     """
 
-    reach: int
+    zero_index: int
     arrays: list[np.ndarray]
-
-    @property
-    def zero_index(self) -> int:
-        """Where a key has the time of its query."""
-        return self.reach - 1
 
     @property
     def stride(self) -> int:
@@ -57,26 +54,31 @@ class Distances:
         return weights + sum(array.nbytes for array in table)
 
     def get(self, reach: int) -> DistanceTable:
-        """The table for keys less than ``reach`` frames away, or farther."""
+        """The table for keys less than ``reach`` frames away, before or after, or farther."""
         with self._lock:
-            if self._table is not None and self._table.reach >= reach:
+            if self._table is not None and self._table.zero_index >= reach - 1:
                 return self._table
             size = _FIRST_RANGE
             while size < reach:
                 size *= 2
-            table = self._compute(size if size <= _LARGEST_RANGE else reach)
-            if table.reach <= _LARGEST_RANGE:
+            size = size if size <= _LARGEST_RANGE else reach
+            table = self.of(size, size)
+            if size <= _LARGEST_RANGE:
                 self._table = table
             return table
 
     @torch.no_grad()
-    def _compute(self, reach: int) -> DistanceTable:
+    def of(self, num_queries: int, num_keys: int) -> DistanceTable:
+        """The table for queries that are the last of the keys, and no larger: what a chunk sees."""
         dim = self._weights[0].shape[0]
-        positions = relative_positions(reach, reach, dim, torch.device("cpu"))  # (P, D)
-        arrays = []
+        positions = relative_positions(num_queries, num_keys, dim, torch.device("cpu"))  # (P, D)
+        memory, arrays = Slabs(), []
         for weight in self._weights:
             distances = torch.mm(positions, weight.t()).view(
                 -1, self._num_heads, dim // self._num_heads
             )
-            arrays.append(pack_distances(distances.permute(1, 2, 0)))  # (P, H, K) -> (H, K, P)
-        return DistanceTable(reach, arrays)
+            packed = pack_distances(distances.permute(1, 2, 0))  # (P, H, K) -> (H, K, P)
+            kept = memory.take(packed.nbytes).view(np.float32).reshape(packed.shape)
+            kept[:] = packed
+            arrays.append(kept)
+        return DistanceTable(num_keys - 1, arrays)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from moe_asr.nn.cpu import attention, gemm
 from moe_asr.nn.cpu import layers as L
 from moe_asr.nn.cpu import subsampling as S
-from moe_asr.nn.cpu.distances import Distances
+from moe_asr.nn.cpu.distances import Distances, DistanceTable
 from moe_asr.nn.cpu.matrices import PRECISIONS, ModuleWeights, PackedMatrices, WeightSource
 from moe_asr.nn.cpu.mixture import BLOCK
 from moe_asr.nn.cpu.stream_pool import PackedStreamPool
@@ -255,6 +255,7 @@ class PackedEncoder(nn.Module):
         histories: np.ndarray,
         cache_layer_bytes: int = 0,
         history_layer_bytes: int = 0,
+        distances: DistanceTable | None = None,
     ) -> Tensor:
         """Encodes frames of several utterances or streams in one call.
 
@@ -264,6 +265,7 @@ class PackedEncoder(nn.Module):
             segments: (N, attention.SEGMENT_FIELDS) int64, but for FIRST_ROW and NUM_FRAMES.
             histories: (N, layers.HISTORY_FIELDS) int64.
             cache_layer_bytes, history_layer_bytes: from one layer's caches to the next's.
+            distances: what the segments need; None: the encoder's own.
 
         Returns:
             (sum of counts, D).
@@ -281,7 +283,8 @@ class PackedEncoder(nn.Module):
             frames = receptive_field(shape.subsampling) + (counts[row] - 1) * shape.subsampling
             heard[row] = one.data_ptr(), 4 * shape.num_features, frames, starts[row]
         ring = int(segments[:, attention.RING].max())
-        distances = self._distances.get(attention.reach(segments))
+        if distances is None:
+            distances = self._distances.get(attention.reach(segments))
         of_attention = np.zeros((shape.num_layers, attention.LAYER_FIELDS), np.int64)
         biases = np.array(self._attention_biases, np.int64)
         of_attention[:, attention.CONTENT_BIAS] = biases[:, 0]
@@ -363,6 +366,10 @@ class PackedEncoder(nn.Module):
         arena.view(addresses[L.ONES], np.float32, num_frames)[:] = 1.0
         arena.view(addresses[L.SPENT], np.int64, L.NUM_PHASES)[:] = 0
         return np.array(addresses[: L.WORK_FIELDS], np.int64), addresses[L.WORK_FIELDS]
+
+    def chunk_distances(self, chunk_size: int, ring: int) -> DistanceTable:
+        """What the last ``chunk_size`` frames of a ring need, and no more: a stream reads all of it."""
+        return self._distances.of(chunk_size, ring)
 
     def new_pool(self, num_slots: int, chunk_size: int, left_chunks: int) -> PackedStreamPool:
         """Caches of streams that this encoder encodes; see `StreamPool`."""

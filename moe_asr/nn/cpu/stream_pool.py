@@ -16,6 +16,7 @@ from torch import Tensor
 
 from moe_asr.nn.cpu import attention
 from moe_asr.nn.cpu import layers as L
+from moe_asr.nn.cpu.workspace import Slabs
 from moe_asr.nn.stream_pool import StreamSlots
 from moe_asr.nn.subsampling import output_length
 
@@ -35,8 +36,8 @@ class PackedStreamPool(StreamSlots):
         self._ring = self.left_frames + chunk_size
         self._cache_bytes = attention.cache_bytes(shape.num_heads, encoder.head_dim, self._ring)
         cache_bytes = shape.num_layers * num_slots * self._cache_bytes
-        self._caches = np.zeros(cache_bytes + 64, np.uint8)  # [layer][slot]
-        self._caches_at = (self._caches.ctypes.data + 63) // 64 * 64
+        self._caches = Slabs().take(cache_bytes)  # [layer][slot]
+        self._distances = encoder.chunk_distances(chunk_size, self._ring)
         rows = shape.kernel - 1 + chunk_size
         self._histories = np.zeros((shape.num_layers, num_slots, rows, shape.dim), np.float32)
 
@@ -71,7 +72,7 @@ class PackedStreamPool(StreamSlots):
         frames = self._num_frames[index]
         segments = np.zeros((len(index), attention.SEGMENT_FIELDS), np.int64)
         segments[:, attention.TIME] = frames
-        segments[:, attention.CACHE] = self._caches_at + index * self._cache_bytes
+        segments[:, attention.CACHE] = self._caches.ctypes.data + index * self._cache_bytes
         segments[:, attention.RING] = self._ring
         segments[:, attention.LEFT] = self.left_frames
         layer, slot, row = self._histories.strides[:3]
@@ -80,7 +81,8 @@ class PackedStreamPool(StreamSlots):
         histories[:, L.HISTORY_ROWS] = slot // row
         histories[:, L.HISTORY_FIRST] = frames % (slot // row)
         encoded = self.encoder.run(
-            features, lengths, segments, histories, self._cache_bytes * self.num_slots, layer
-        )
+            features, lengths, segments, histories, self._cache_bytes * self.num_slots, layer,
+            self._distances,
+        )  # fmt: skip
         self._num_frames[index] += lengths
         return list(encoded.split(lengths))
