@@ -10,6 +10,7 @@ from torch import Tensor
 from moe_asr.nn.attention import relative_positions
 from moe_asr.nn.cpu.attention import pack_distances
 from moe_asr.nn.cpu.workspace import Slabs
+from moe_asr.nn.quantization import dequantize
 
 _FIRST_RANGE = 128  # frames; doubled when a call needs more
 _LARGEST_RANGE = 2048  # a table that reaches farther is given back after its call
@@ -37,11 +38,12 @@ class Distances:
     """The table, as large as any call needed it so far.
 
     Args:
-        weights: of each layer, ``RelativeAttention.position.weight`` (D, D) float32.
+        weights: of each layer, ``RelativeAttention.position.weight`` (D, D): float32 and None, or int8 and
+            its scales.
         num_heads: H.
     """
 
-    def __init__(self, weights: list[Tensor], num_heads: int) -> None:
+    def __init__(self, weights: list[tuple[Tensor, Tensor | None]], num_heads: int) -> None:
         self._weights, self._num_heads = weights, num_heads
         self._table: DistanceTable | None = None
         self._lock = threading.Lock()
@@ -50,7 +52,7 @@ class Distances:
     def num_bytes(self) -> int:
         """Of weights and table."""
         table = self._table.arrays if self._table is not None else []
-        weights = sum(weight.numel() * weight.element_size() for weight in self._weights)
+        weights = sum(weight.numel() * weight.element_size() for weight, _ in self._weights)
         return weights + sum(array.nbytes for array in table)
 
     def get(self, reach: int) -> DistanceTable:
@@ -70,10 +72,11 @@ class Distances:
     @torch.no_grad()
     def of(self, num_queries: int, num_keys: int) -> DistanceTable:
         """The table for queries that are the last of the keys, and no larger: what a chunk sees."""
-        dim = self._weights[0].shape[0]
+        dim = self._weights[0][0].shape[0]
         positions = relative_positions(num_queries, num_keys, dim, torch.device("cpu"))  # (P, D)
         memory, arrays = Slabs(), []
-        for weight in self._weights:
+        for values, scale in self._weights:
+            weight = values if scale is None else dequantize(values, scale)
             distances = torch.mm(positions, weight.t()).view(
                 -1, self._num_heads, dim // self._num_heads
             )

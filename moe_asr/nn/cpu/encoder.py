@@ -23,7 +23,6 @@ from moe_asr.nn.cpu.team import TEAM
 from moe_asr.nn.cpu.workspace import Arena, Arenas
 from moe_asr.nn.encoder import ConformerEncoder, ConformerLayer
 from moe_asr.nn.packing import FramePacking
-from moe_asr.nn.quantization import dequantize
 from moe_asr.nn.subsampling import output_length, output_lengths, receptive_field
 
 # Work of a call, in multiplications, that is worth another thread: some 0.2 ms, twice what starting one takes
@@ -153,9 +152,10 @@ class PackedEncoder(nn.Module):
     def _router(self, source: WeightSource, name: str) -> int:
         return self._keep(source.tensor(name).numpy()) if self.shape.num_experts > 1 else 0
 
-    def _position(self, source: WeightSource, name: str) -> Tensor:
+    @staticmethod
+    def _position(source: WeightSource, name: str) -> tuple[Tensor, Tensor | None]:
         weight, scale = source.matrix(name)
-        return weight.clone() if scale is None else dequantize(weight, scale)
+        return weight.clone(), None if scale is None else scale.clone()
 
     def _layer(self, source: WeightSource, name: str) -> list[int]:
         row = [0] * L.LAYER_FIELDS

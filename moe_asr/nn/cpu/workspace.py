@@ -9,7 +9,10 @@ import numpy as np
 
 _LINE = 64  # bytes; every part begins at a multiple of it
 _HUGE_PAGE = 2 << 20  # bytes
-_SLAB_BYTES = 16 * _HUGE_PAGE
+_SLAB_BYTES = 32 * _HUGE_PAGE
+_LARGE_BYTES = (
+    1 << 20
+)  # what is smaller is taken from the heap: a huge page for it would be half empty
 _KEPT_BYTES = 512 << 20  # larger arenas, of hour-long inputs, are given back after their call
 
 
@@ -27,6 +30,10 @@ class Slabs:
 
     def take(self, num_bytes: int) -> np.ndarray:
         """(num_bytes,) uint8 at the beginning of a cache line; it lives as long as the array."""
+        if num_bytes < _LARGE_BYTES:
+            memory = np.empty(num_bytes + _LINE, np.uint8)
+            start = -memory.ctypes.data % _LINE
+            return memory[start : start + num_bytes]
         if num_bytes > len(self._free):
             self._free = _block(max(num_bytes, _SLAB_BYTES))
         taken, self._free = self._free[:num_bytes], self._free[_round_up(num_bytes, _LINE) :]
