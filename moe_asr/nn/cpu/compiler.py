@@ -1,5 +1,6 @@
 """How numba compiles and keeps the kernels of this package."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,10 @@ class _Cache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return super()._index_key(sig, codegen) + (_SOURCES,)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):  # the disk is full, say: it runs without being kept
+            super().save_overload(sig, data)
 
 
 _OPTIONS: dict[str, Any] = {

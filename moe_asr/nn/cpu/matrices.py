@@ -11,7 +11,7 @@ from moe_asr.nn.cpu import gemm
 from moe_asr.nn.cpu.packing import pack_float32, pack_int8
 from moe_asr.nn.cpu.simd import PANEL
 from moe_asr.nn.cpu.workspace import Slabs
-from moe_asr.nn.quantization import dequantize, quantize
+from moe_asr.nn.quantization import LARGEST, dequantize, quantize
 
 FLOAT32, INT8 = PRECISIONS = ("float32", "int8")
 
@@ -75,6 +75,7 @@ class PackedMatrices:
         if bias is not None:
             biases[:outputs] = bias.detach().numpy()
         if precision == INT8:
+            assert inputs * 255 * LARGEST < 1 << 31, (inputs, "sums are int32")
             if scale is None:
                 values, scale = quantize(weight.detach().t())
                 weight = values.t()

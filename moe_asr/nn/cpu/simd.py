@@ -110,7 +110,8 @@ def _emit_tile(
             if locality > 0 and v * width % 64 == 0:
                 _prefetch(builder, builder.add(prefetched, _I64(width * v)), locality)
         for m, x in enumerate(xs):
-            four_bytes = _load(builder, builder.add(x, offset), kind.element, 4)
+            align = 4 if kind == _FLOATS else 1  # rows of bytes begin anywhere
+            four_bytes = _load(builder, builder.add(x, offset), kind.element, align)
             everywhere = _splat(builder, four_bytes, kind)
             for v in range(num_vectors):
                 total = builder.load(totals[m][v])
