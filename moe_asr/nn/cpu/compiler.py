@@ -18,7 +18,8 @@ from moe_asr.errors import ConfigError
 
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ConfigError(
-        "NUMBA_DISABLE_JIT is set, but the kernels of moe_asr.nn.cpu only run compiled"
+        "NUMBA_DISABLE_JIT is set, but the kernels of moe_asr.nn.cpu only run compiled; unset it, or use "
+        "the modules of torch (--precision torch)"
     )
 
 # numba's, for kernels: its annotations speak of its types, not of the values

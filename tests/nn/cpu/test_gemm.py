@@ -150,11 +150,15 @@ def test_nan_goes_through() -> None:
 
 
 _WITH_LESS = """
-import sys, pytest
+import runpy, sys
 from moe_asr.nn.cpu import simd
 assert (simd.LANES, simd.DOT) == (4, ""), (simd.LANES, simd.DOT)
-options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "products or tiles or exp"]
-sys.exit(pytest.main([*options, sys.argv[1]]))
+tests = runpy.run_path(sys.argv[1])
+tests["test_exp"]()
+tests["test_int8_tiles_are_exact_with_and_without_dot_products"]()
+for shape in tests["SHAPES"]:
+    for precision in ("float32", "int8"):
+        tests["test_products"](*shape, precision)
 """
 
 

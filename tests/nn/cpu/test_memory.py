@@ -116,6 +116,7 @@ def _compare(seed: int) -> None:
         module.np = numpy  # type: ignore[attr-defined]
     GuardedArena.at_end = at_end
     workspace.Arena = GuardedArena  # type: ignore[misc]
+    workspace.Slabs.take = lambda self, num_bytes: guarded(num_bytes, at_end)  # type: ignore[method-assign]
     distances._LARGEST_RANGE = rng.choice(
         [0, 2048]
     )  # a table for what the call needs, to the frame
