@@ -1,7 +1,7 @@
 """Memory of kernels: of weights, and of intermediate results, kept from call to call."""
 
 import mmap
-import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -93,17 +93,17 @@ class Arenas:
     """Arenas for calls of several threads at once: each call borrows one."""
 
     def __init__(self) -> None:
-        self._free: list[Arena] = []
-        self._lock = threading.Lock()
+        self._free: deque[Arena] = deque()  # safe without a lock, which a fork could find taken
 
     @contextmanager
     def borrow(self) -> Iterator[Arena]:
         """An arena that no other call has meanwhile."""
-        with self._lock:
-            arena = self._free.pop() if self._free else Arena()
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            arena = Arena()
         try:
             yield arena
         finally:
             if arena.num_bytes <= _KEPT_BYTES:
-                with self._lock:
-                    self._free.append(arena)
+                self._free.append(arena)

@@ -173,12 +173,3 @@ def test_vectors_are_as_wide_as_numba_may_use_them() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_without_compiler() -> None:
-    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
-    code = "import moe_asr.nn.cpu.compiler"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    assert "NUMBA_DISABLE_JIT is set" in done.stderr
