@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_asr.nn.attention import relative_positions
+from moe_asr.nn.attention import sinusoids
 from moe_asr.nn.cpu.attention import pack_distances
 from moe_asr.nn.cpu.workspace import Slabs
 from moe_asr.nn.quantization import dequantize
 
 _FIRST_RANGE = 128  # frames; doubled when a call needs more
+_ROWS = 128  # distances of which a product is computed
 _LARGEST_RANGE = 2048  # a table that reaches farther is given back after its call
 
 
@@ -73,14 +74,18 @@ class Distances:
     def of(self, num_queries: int, num_keys: int) -> DistanceTable:
         """The table for queries that are the last of the keys, and no larger: what a chunk sees."""
         dim = self._weights[0][0].shape[0]
-        positions = relative_positions(num_queries, num_keys, dim, torch.device("cpu"))  # (P, D)
+        # Sines and sums may be rounded otherwise in tensors of another shape, or in other rows: a distance
+        # is always in the same row of the same shape, and no result depends on the size of the table.
+        past, ahead = (-(-number // _ROWS) * _ROWS for number in (num_keys, num_queries))
+        distances = torch.arange(past - 1, -ahead - 1, -1)  # as `relative_positions`, and some more
+        blocks = [sinusoids(block, dim) for block in distances.split(_ROWS)]
         memory, arrays = Slabs(), []
         for values, scale in self._weights:
             weight = values if scale is None else dequantize(values, scale)
-            distances = torch.mm(positions, weight.t()).view(
-                -1, self._num_heads, dim // self._num_heads
-            )
-            packed = pack_distances(distances.permute(1, 2, 0))  # (P, H, K) -> (H, K, P)
+            product = torch.cat([torch.mm(block, weight.t()) for block in blocks])
+            product = product[past - num_keys : past + num_queries - 1]  # (P, D)
+            product = product.view(-1, self._num_heads, dim // self._num_heads)
+            packed = pack_distances(product.permute(1, 2, 0))  # (P, H, K) -> (H, K, P)
             kept = memory.take(packed.nbytes).view(np.float32).reshape(packed.shape)
             kept[:] = packed
             arrays.append(kept)

@@ -6,10 +6,13 @@ import pickle
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from moe_asr.nn.attention import relative_positions
+from moe_asr.nn.cpu.distances import Distances
 from moe_asr.nn.cpu.encoder import EncoderShape, PackedEncoder
 from moe_asr.nn.cpu.mixture import BLOCK
 from moe_asr.nn.encoder import ConformerEncoder, MixtureOptions
@@ -230,8 +233,6 @@ def test_calls_of_several_threads(packed: PackedEncoder) -> None:
 
 
 def test_phases_are_counted(packed: PackedEncoder) -> None:
-    import numpy as np
-
     from moe_asr.nn.cpu.layers import NUM_PHASES, PHASES
 
     assert len(PHASES) == NUM_PHASES
@@ -239,6 +240,20 @@ def test_phases_are_counted(packed: PackedEncoder) -> None:
     packed(*_batch(100))
     assert (packed.phases > 0).all()
     packed.phases = None
+
+
+@pytest.mark.parametrize("dim", [6, 96, 330])
+def test_a_distance_is_the_same_in_tables_of_all_sizes(dim: int) -> None:
+    """To the bit, or results would depend on what was encoded before."""
+    tables = Distances([(torch.randn(dim, dim), None)], 2)
+    small, large = tables.of(3, 4), tables.of(300, 200)
+    same = large.arrays[0][:, :, large.zero_index - 3 : large.zero_index + 3]
+    assert np.array_equal(same, small.arrays[0][:, :, :6])
+    positions = relative_positions(1, 1, dim, torch.device("cpu"))  # distance 0
+    expected = (positions @ tables._weights[0][0].t()).view(2, dim // 2).numpy()
+    np.testing.assert_allclose(
+        small.arrays[0][:, :, small.zero_index], expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_its_weights_are_its_own() -> None:
