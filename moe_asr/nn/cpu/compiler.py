@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ def target() -> tuple[bool, set[str]]:
     }
 
 
+_LOGGER = logging.getLogger(__name__)
+
+
 def _sources() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -58,6 +62,15 @@ class _Cache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return super()._index_key(sig, codegen) + (_SOURCES,)
+
+    _told = False
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        kept = super().load_overload(sig, target_context)
+        if kept is None and not _Cache._told:  # the first of many
+            _Cache._told = True
+            _LOGGER.info("compiling the encoder's kernels for this processor, once: about 20 s")
+        return kept
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):  # the disk is full, say: it runs without being kept
