@@ -94,7 +94,9 @@ def measure(
     rates: dict[int, dict[tuple[str, str], list[float]]] = {n: {} for n in all_threads}
 
     def probe(one: Probe, threads: int) -> None:
-        rates[threads].setdefault((one.limit, one.name), []).append(one.rate(threads))
+        rates[threads].setdefault((one.limit, one.name), []).append(
+            one.rate(threads, at_least_seconds)
+        )
 
     jobs: list[Callable[[], None]] = [partial(cell.measure, at_least_seconds) for cell in cells]
     jobs += [partial(probe, one, threads) for one in probes for threads in all_threads]

@@ -1,13 +1,14 @@
 """The machine's limits, measured: matrix products by precision and thread count, and reading of memory.
 
-A limit is the best of several probes, each the median of all its measurements, which are made in turns with
-what is to be compared with the limit:
+A limit is the best of several probes, each the median of its rounds, which are made in turns with what is to
+be compared with the limit, and like it: repeated for a while, of which the median counts.
 
 - float32 products: `torch.mm` (its BLAS library's) of square matrices, and this package's own tiles;
 - int8 products: torch's dynamically quantised linear layer (its library's, where it has one; quantising the
   input is part of it), and this package's own tiles;
-- reading: `torch.sum`, a compiled sum, and a copy (what is read and what is written count), over a buffer
-  of 1 GiB, much more than caches hold.
+- reading: `torch.sum`, a compiled sum, a copy (what is read and what is written count), and a product of one
+  row by this package's tiles, over a buffer of 1 GiB, much more than caches hold, on huge pages as the packed
+  weights are.
 """
 
 import statistics
@@ -21,10 +22,12 @@ import torch
 
 from benchmarks.encoder_work import Work
 from moe_asr.nn.cpu.compiler import kernel
+from moe_asr.nn.cpu import gemm
 from moe_asr.nn.cpu.gemm import SCRATCH_BYTES, STORE, multiply
 from moe_asr.nn.cpu.matrices import FLOAT32, INT8, PackedMatrices
-from moe_asr.nn.cpu.simd import floats
+from moe_asr.nn.cpu.simd import PANEL, floats
 from moe_asr.nn.cpu.team import TEAM, barrier
+from moe_asr.nn.cpu.workspace import Slabs
 
 BUFFER_BYTES = 1 << 30
 SQUARES = (1024, 1536, 2048)
@@ -49,12 +52,18 @@ class Probe:
     amount: float
     run: Callable[[int], None]
 
-    def rate(self, threads: int) -> float:
-        """FLOPs or bytes per second of one call; torch's thread count is ``threads`` afterwards."""
+    def rate(self, threads: int, at_least_seconds: float = 0.0) -> float:
+        """FLOPs or bytes per second, the median of calls for so long, one at least.
+
+        torch's thread count is ``threads`` afterwards.
+        """
         torch.set_num_threads(threads)
-        since = time.perf_counter()
-        self.run(threads)
-        return self.amount / (time.perf_counter() - since)
+        seconds: list[float] = []
+        while not seconds or sum(seconds) < at_least_seconds:
+            since = time.perf_counter()
+            self.run(threads)
+            seconds.append(time.perf_counter() - since)
+        return self.amount / statistics.median(seconds)
 
 
 def make_probes() -> list[Probe]:
@@ -105,6 +114,19 @@ def _multiply_all(  # type: ignore[no-untyped-def]
     barrier(sync, size)
 
 
+def _multiply_rows(
+    threads: int, matrix: np.ndarray, x: np.ndarray, scales: np.ndarray, zeros: np.ndarray,
+    index: np.ndarray, out: np.ndarray,
+) -> None:  # fmt: skip
+    """All rows of x by all threads; ``out`` is their products one after the other."""
+    scratch = np.empty(threads * _SCRATCH + 64, np.uint8)
+    start = -(-scratch.ctypes.data // 64) * 64
+    TEAM.run(
+        _multiply_all, threads, start, _SCRATCH, matrix, x.ctypes.data, x.strides[0], scales, zeros,
+        index, out, int(matrix[gemm.OUTPUTS]),
+    )  # fmt: skip
+
+
 def _own_product(precision: str) -> Probe:
     rows, inputs, outputs = 1008, 1024, 2048
     rng = np.random.default_rng(0)
@@ -121,12 +143,7 @@ def _own_product(precision: str) -> Probe:
 
     def run(threads: int) -> None:
         assert len(matrices)  # what the addresses point to lives on
-        scratch = np.empty(threads * _SCRATCH + 64, np.uint8)
-        start = -(-scratch.ctypes.data // 64) * 64
-        TEAM.run(
-            _multiply_all, threads, start, _SCRATCH, matrix, x.ctypes.data, x.strides[0], scales,
-            zeros, index, out, outputs,
-        )  # fmt: skip
+        _multiply_rows(threads, matrix, x, scales, zeros, index, out)
 
     run(1)
     limit = INT8_PRODUCT if is_int8 else FLOAT_PRODUCT
@@ -145,7 +162,9 @@ def _sum_all(rank, size, sync, address, length, sums):  # type: ignore[no-untype
 
 
 def _reading() -> list[Probe]:
-    buffer = torch.ones(BUFFER_BYTES // 4)
+    memory = Slabs().take(BUFFER_BYTES).view(np.float32)
+    memory[:] = 1.0
+    buffer = torch.from_numpy(memory)
     half = len(buffer) // 2
     sums = np.zeros(1024, np.float32)
 
@@ -153,7 +172,7 @@ def _reading() -> list[Probe]:
         buffer.sum()
 
     def own_sum(threads: int) -> None:
-        TEAM.run(_sum_all, threads, buffer.data_ptr(), len(buffer), sums)
+        TEAM.run(_sum_all, threads, memory.ctypes.data, len(memory), sums)
 
     def copy(threads: int) -> None:
         buffer[:half].copy_(buffer[half:])
@@ -163,7 +182,28 @@ def _reading() -> list[Probe]:
         Probe(READING, "torch.sum", BUFFER_BYTES, torch_sum),
         Probe(READING, "own sum", BUFFER_BYTES, own_sum),
         Probe(READING, "copy", BUFFER_BYTES, copy),
+        _own_reading(memory),
     ]
+
+
+def _own_reading(memory: np.ndarray) -> Probe:
+    """A product of one row with a matrix that is all of some memory."""
+    inputs = 1024
+    outputs = len(memory) // inputs // PANEL * PANEL
+    nothing = np.zeros(outputs, np.float32)
+    matrix = np.zeros(gemm.MATRIX_FIELDS, np.int64)
+    matrix[gemm.DATA], matrix[gemm.PANEL_BYTES] = memory.ctypes.data, 4 * inputs * PANEL
+    matrix[gemm.INPUTS], matrix[gemm.OUTPUTS] = inputs, outputs
+    matrix[[gemm.BIAS, gemm.SCALES, gemm.SUMS]] = nothing.ctypes.data
+    x, one, index = np.ones((1, inputs), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64)
+    out = np.empty(outputs, np.float32)
+
+    def run(threads: int) -> None:
+        assert len(memory) >= len(nothing)  # what the addresses point to lives on
+        _multiply_rows(threads, matrix, x, one, one, index, out)
+
+    run(1)
+    return Probe(READING, "own product of a row", 4.0 * inputs * outputs, run)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_everything_is_measured_in_every_round(cells: dict[Key, Cell]) -> None:
     assert all(not cell.rounds for cell in some)
     peaks = measure(some, [Probe(READING, "one", 1.0, called.append)], 3, 0.0001)
     torch.set_num_threads(before)
-    assert called == [1, 1, 1] and set(peaks) == {1}
+    assert len(called) > 3 and set(called) == set(peaks) == {1}
     assert peaks[1].best(READING) > 0.0
     for cell in some:
         assert len(cell.rounds) == 3 and cell.seconds == sorted(cell.rounds)[1]

@@ -7,7 +7,9 @@ import torch
 from benchmarks import roofline
 from benchmarks.encoder_work import Work
 from benchmarks.roofline import FLOAT_PRODUCT, INT8_PRODUCT, READING, Peaks
+from moe_asr.nn.cpu.simd import PANEL
 from moe_asr.nn.cpu.team import TEAM
+from moe_asr.nn.cpu.workspace import Slabs
 
 PEAKS = Peaks.of(
     {
@@ -52,6 +54,46 @@ def test_rates_are_amounts_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert roofline.Probe(READING, "one", 100.0, given.append).rate(2) == 40.0
     torch.set_num_threads(before)
     assert given == [2]
+
+
+def test_calls_of_a_probe_are_repeated_as_those_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cold call would give a lower limit than what is held against it."""
+    times = iter([0.0, 5.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(roofline.time, "perf_counter", lambda: next(times))
+    probe = roofline.Probe(READING, "one", 100.0, lambda threads: None)
+    assert probe.rate(torch.get_num_threads(), 8.0) == 50.0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_product_of_a_row_reads_everything(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    run = TEAM.run
+    monkeypatch.setattr(
+        roofline.TEAM, "run", lambda *given: (run(*given), found.append(given[-2].sum()))
+    )
+    memory = np.arange(1024 * 7 * PANEL, dtype=np.float32) % 5 + 1
+    probe = roofline._own_reading(memory)
+    probe.run(threads)
+    assert probe.amount == memory.nbytes and found == [memory.sum()] * 2
+
+
+def test_what_is_read_is_on_pages_like_those_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On small pages less is read a second, and every cell would seem nearer to its limit."""
+    taken = []
+    take = Slabs.take
+    monkeypatch.setattr(
+        Slabs, "take", lambda self, size: taken.append(take(self, size)) or taken[-1]
+    )
+    monkeypatch.setattr(roofline, "BUFFER_BYTES", 1 << 20)
+    probes = {probe.name: probe for probe in roofline._reading()}
+    assert [len(one) for one in taken] == [1 << 20]
+    values = taken[0].view(np.float32)
+    assert (values == 1.0).all() and all(probe.limit == READING for probe in probes.values())
+    values[: len(values) // 2] = 0.0
+    probes["copy"].run(1)
+    assert (values == 1.0).all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
