@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from benchmarks.encoder_work import Work
-from moe_asr.nn.cpu.compiler import kernel
 from moe_asr.nn.cpu import gemm
+from moe_asr.nn.cpu.compiler import kernel
 from moe_asr.nn.cpu.gemm import SCRATCH_BYTES, STORE, multiply
 from moe_asr.nn.cpu.matrices import FLOAT32, INT8, PackedMatrices
 from moe_asr.nn.cpu.simd import PANEL, floats
