@@ -11,6 +11,7 @@ from moe_asr.model.u2 import U2MoeModel
 from moe_asr.nn.cpu.encoder import EncoderShape, PackedEncoder
 from moe_asr.nn.cpu.matrices import WeightSource
 from moe_asr.nn.cpu.modules import PackedLinear, PackedMixture
+from moe_asr.nn.cpu.workspace import Slabs
 from moe_asr.nn.encoder import ConformerEncoder
 from moe_asr.nn.moe.layer import MixtureFeedForward
 
@@ -43,13 +44,15 @@ def pack_layers(model: nn.Module, weights: WeightSource, precision: str) -> None
         weights: by the names of the ``state_dict`` that it had.
         precision: of the packed weights.
     """
+    slabs = Slabs()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
-            _replace(model, name, PackedLinear(weights, name, precision, module.bias is not None))
+            has_bias = module.bias is not None
+            _replace(model, name, PackedLinear(weights, name, precision, has_bias, slabs))
         elif isinstance(module, MixtureFeedForward):
             packed = PackedMixture(
-                weights, name, module.num_experts, module.num_chosen, module.activation, precision
-            )
+                weights, name, module.num_experts, module.num_chosen, module.activation, precision, slabs
+            )  # fmt: skip
             _replace(model, name, packed)
     for prefix, module in model.named_modules():
         for kept in (module._parameters, module._buffers):

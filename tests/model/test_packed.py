@@ -221,3 +221,13 @@ def test_it_is_neither_trained_nor_saved(directory, tmp_path) -> None:
 def collect_all(model) -> None:
     with collect_routing(model):
         pass
+
+
+def test_layers_share_blocks_of_memory(directory, monkeypatch) -> None:
+    """Each block is a huge page at least, which would be most of a small model's memory."""
+    sizes = []
+    block = workspace._block
+    monkeypatch.setattr(workspace, "_block", lambda size: sizes.append(size) or block(size))
+    model = load_model_dir(directory, precision="int8").model
+    assert len([one for one in model.modules() if isinstance(one, PackedModule)]) > 10
+    assert 1 <= len(sizes) <= 3  # the encoder's, the other layers'

@@ -20,10 +20,10 @@ class WeightSource(Protocol):
     """Where weights come from, by the names of a model's ``state_dict``."""
 
     def tensor(self, name: str) -> Tensor:
-        """A float32 tensor. `KeyError` if there is none of that name."""
+        """A float32 tensor with memory of its own. `KeyError` if there is none of that name."""
 
     def matrix(self, name: str) -> tuple[Tensor, Tensor | None]:
-        """A large matrix: float32 and None, or int8 and its scales, as of `quantize`."""
+        """A large matrix, for use at once: float32 and None, or int8 and its scales, as of `quantize`."""
 
 
 class PackedMatrices:
@@ -31,18 +31,19 @@ class PackedMatrices:
 
     Args:
         precision: "float32" or "int8", of the matrices (a matrix may be kept from it).
+        slabs: where memory comes from; small ones should share one, which is a huge page at least.
 
     Attributes:
         num_bytes: of weights, biases and scales.
     """
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self, precision: str, slabs: Slabs | None = None) -> None:
         assert precision in PRECISIONS, precision
         self.precision = precision
         self.num_bytes = 0
         self._rows: list[list[int]] = []
         self._arrays: list[np.ndarray] = []
-        self._slabs = Slabs()
+        self._slabs = Slabs() if slabs is None else slabs
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -132,14 +133,14 @@ class ModuleWeights:
     """The weights of a module.
 
     Args:
-        module: any; names are those of its ``state_dict``.
+        module: any; names are those of its ``state_dict``. What is packed does not change with it later.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._tensors = {name: value.detach() for name, value in module.state_dict().items()}
 
     def tensor(self, name: str) -> Tensor:
-        return self._tensors[name].float().cpu()
+        return self.matrix(name)[0].clone()
 
     def matrix(self, name: str) -> tuple[Tensor, Tensor | None]:
-        return self.tensor(name), None
+        return self._tensors[name].float().cpu(), None

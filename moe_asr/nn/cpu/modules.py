@@ -19,6 +19,7 @@ from moe_asr.nn.cpu.gemm import SCRATCH_BYTES, multiply, quantize_row
 from moe_asr.nn.cpu.matrices import INT8, ModuleWeights, PackedMatrices, WeightSource
 from moe_asr.nn.cpu.simd import ADD, STORE, STORE_RELU, STORE_SILU, floats, unsigned_bytes
 from moe_asr.nn.cpu.team import TEAM, barrier
+from moe_asr.nn.cpu.workspace import Slabs
 from moe_asr.nn.moe.layer import MixtureFeedForward, choose_experts
 from moe_asr.nn.moe.statistics import RoutingStatistics
 from moe_asr.nn.packing import FramePacking
@@ -72,13 +73,15 @@ class PackedLinear(PackedModule):
         name: NAME.
         precision: of the weights, "float32" or "int8".
         bias: whether there is one.
+        slabs: memory that it shares with other layers.
     """
 
     def __init__(
-        self, source: WeightSource, name: str, precision: str = "float32", bias: bool = True
-    ) -> None:
+        self, source: WeightSource, name: str, precision: str = "float32", bias: bool = True,
+        slabs: Slabs | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self._matrices = PackedMatrices(precision)
+        self._matrices = PackedMatrices(precision, slabs)
         self._matrices.add_linear(source, name, bias)
         self._table = self._matrices.table()
         self.in_features, self.out_features = self._matrices.shape(0)
@@ -120,17 +123,18 @@ class PackedMixture(PackedModule):
         name: NAME.
         num_experts, num_chosen, activation: as of `MixtureFeedForward`.
         precision: of the experts' weights, "float32" or "int8".
+        slabs: memory that it shares with other layers.
     """
 
     router: Tensor | None
 
     def __init__(
         self, source: WeightSource, name: str, num_experts: int, num_chosen: int, activation: str,
-        precision: str = "float32",
+        precision: str = "float32", slabs: Slabs | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_experts, self.num_chosen, self.activation = num_experts, num_chosen, activation
-        self._matrices = PackedMatrices(precision)
+        self._matrices = PackedMatrices(precision, slabs)
         self._matrices.add_experts(source, name)
         self._table = self._matrices.table()
         self.dim, self.hidden_dim = self._matrices.shape(0)
