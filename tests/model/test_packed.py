@@ -10,7 +10,8 @@ from moe_asr.model import second_pass
 from moe_asr.model.attention_beam import AttentionBeamOptions, attention_beam_search
 from moe_asr.model.directory import load_model_dir, save_model_dir
 from moe_asr.model.second_pass import second_pass_scores
-from moe_asr.nn.cpu.modules import PackedLinear
+from moe_asr.nn.cpu import workspace
+from moe_asr.nn.cpu.modules import PackedLinear, PackedModule
 from moe_asr.nn.masks import valid_mask
 from moe_asr.nn.moe.statistics import collect_routing
 from tests.model.test_model_directory import OPTIONS, save
