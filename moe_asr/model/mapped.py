@@ -54,9 +54,13 @@ class MappedTensors:
             self.shapes: dict[str, Tensor] = {}
             self._begins: dict[str, int] = {}
             for name, entry in header.items():
-                dtype = _TYPES[entry["dtype"]]
+                if entry["dtype"] not in _TYPES:
+                    raise ValueError(f"{name} is of type {entry['dtype']}, which is not known here")
+                dtype, (begin, end) = _TYPES[entry["dtype"]], entry["data_offsets"]
                 self.shapes[name] = torch.empty(entry["shape"], dtype=dtype, device="meta")
-                self._begins[name] = 8 + header_size + entry["data_offsets"][0]
+                self._begins[name] = 8 + header_size + begin
+                if 8 + header_size + end > len(self._memory):
+                    raise ValueError("it was changed while it was opened")
         except (OSError, SafetensorError, ValueError, RuntimeError, LookupError) as error:
             raise CheckpointError(f"{self.path}: cannot be read as safetensors: {error}") from error
         self._read = 0

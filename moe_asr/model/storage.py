@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from moe_asr.errors import CheckpointError, ConfigError
 from moe_asr.files import PathLike
 from moe_asr.nn.moe.layer import MixtureFeedForward
-from moe_asr.nn.quantization import dequantize, quantize
+from moe_asr.nn.quantization import LARGEST, dequantize, quantize
 
 FLOAT32, FLOAT16, INT8 = STORAGES = ("float32", "float16", "int8")
 SCALE = ".scale"  # the scales of tensor NAME are tensor NAME.scale
@@ -82,7 +82,8 @@ def read_stored(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError, AttributeError) as error:
+        # AttributeError: a type that this torch has not
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
@@ -105,7 +106,7 @@ def unpack(
             check_int8(value, tensors[name + SCALE], f"{source}: {name}")
             weights[name] = dequantize(value, tensors[name + SCALE])
         else:
-            weights[name] = value.float() if value.dtype == torch.float16 else value
+            weights[name] = value.float() if value.is_floating_point() else value
     return weights, storage
 
 
@@ -164,9 +165,14 @@ def _check_shapes(values: Tensor, scale: Tensor, what: str) -> None:
 
 
 def check_int8(values: Tensor, scale: Tensor, what: str) -> None:
-    """`CheckpointError` naming ``what``, if a scale is negative or not finite, or a value is -128."""
-    if not bool(torch.isfinite(scale).all()) or bool((scale < 0.0).any()):
-        wrong = scale[~torch.isfinite(scale) | (scale < 0.0)][0]
-        raise CheckpointError(f"{what}: a scale is {float(wrong)}, expected 0 or more")
-    if values.numel() and int(values.numpy().min()) == -128:
+    """`CheckpointError` naming ``what``, if a scale is negative or not finite, or a value is -128.
+
+    Nor may a scale be so large that what it scales is not finite.
+    """
+    is_wrong = ~torch.isfinite(scale * LARGEST) | (scale < 0.0)
+    if bool(is_wrong.any()):
+        wrong, most = float(scale[is_wrong][0]), torch.finfo(torch.float32).max / LARGEST
+        expected = f"{most:.4g} or less" if most < wrong else "0 or more"
+        raise CheckpointError(f"{what}: a scale is {wrong}, expected {expected}")
+    if values.numel() and int(values.numpy().min()) < -LARGEST:
         raise CheckpointError(f"{what}: has -128, symmetric int8 is -127 to 127")

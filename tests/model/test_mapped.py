@@ -1,9 +1,13 @@
 """Weights from mapped files: what they are, that pages are given back, and every way a file can be wrong."""
 
+import json
 import mmap
+import os
+from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from moe_asr.errors import CheckpointError, ConfigError
@@ -165,6 +169,52 @@ def test_weights_that_are_not_finite_are_named(tmp_path, name, value) -> None:
     for precision in (None, "float32", "int8"):
         with pytest.raises(CheckpointError, match=f"architecture: {name}: not finite"):
             load_model_dir(tmp_path, precision=precision)
+
+
+@pytest.mark.parametrize("precision", [None, "float32", "int8"])
+def test_weights_beyond_float32_are_named(tmp_path, precision) -> None:
+    save(tmp_path)
+
+    def change(tensors) -> None:
+        tensors["ctc.bias"] = torch.full(tensors["ctc.bias"].shape, 1e300, dtype=torch.float64)
+
+    rewrite(tmp_path, change)
+    with pytest.raises(CheckpointError, match="architecture: ctc.bias: not finite"):
+        load_model_dir(tmp_path, precision=precision)
+
+
+def write_one(path, entry: dict, data: bytes) -> None:
+    header = json.dumps({"one": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+def test_a_type_that_is_not_known_is_named(tmp_path) -> None:
+    entry = {"dtype": "U32", "shape": [2], "data_offsets": [0, 8]}
+    write_one(tmp_path / "a", entry, bytes(8))
+    with pytest.raises(CheckpointError, match="a: cannot be read as .* one is of type U32"):
+        MappedTensors(tmp_path / "a")
+    if not hasattr(torch, "uint32"):  # of what reads files for torch
+        with pytest.raises(CheckpointError, match="a: cannot be read as safetensors"):
+            read_stored(tmp_path / "a")
+
+
+def test_a_file_that_shrinks_while_it_is_opened(tmp_path, monkeypatch) -> None:
+    """What is not there any more would be read all the same, and end the process."""
+    entry = {"dtype": "U8", "shape": [8192], "data_offsets": [0, 8192]}
+    write_one(tmp_path / "a", entry, bytes(8192))
+
+    @contextmanager
+    def opened(path, **options):
+        with safe_open(path, **options) as file:
+            yield file
+        os.truncate(path, 4096)
+
+    monkeypatch.setattr(mapped, "safe_open", opened)
+    with pytest.raises(
+        CheckpointError, match="a: cannot be read as .* changed while it was opened"
+    ):
+        MappedTensors(tmp_path / "a")
 
 
 def test_finite_weights_whose_sum_is_not_are_fine(tmp_path) -> None:

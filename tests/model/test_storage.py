@@ -145,6 +145,10 @@ CHANGES = {
     ),
     "negative": (set_to(LINEAR + ".scale", -1.0), f"{LINEAR}: a scale is -1.0"),
     "nan": (set_to(LINEAR + ".scale", float("nan")), f"{LINEAR}: a scale is nan"),
+    "what it scales is infinite": (
+        set_to(LINEAR + ".scale", 3e38),
+        f"{LINEAR}: a scale is 3.*, expected 2.679e.36 or less",
+    ),
     "infinite": (set_to(EXPERTS + ".scale", float("inf")), f"{EXPERTS}: a scale is inf"),
     "-128": (set_to(EXPERTS, -128), f"{EXPERTS}: has -128"),
     "an int8 vector": (

@@ -1,7 +1,8 @@
 """The layers of the decoders and the output layers on packed weights, in place of torch's.
 
-They take and give float32 torch tensors on the CPU. With int8 weights the rows that come in are quantised,
-see `moe_asr.nn.cpu.gemm`. The weights of a layer are read once a call, however many rows there are.
+They take and give float32 torch tensors on the CPU; rows of another type, as under autocast, are made
+float32. With int8 weights the rows that come in are quantised, see `moe_asr.nn.cpu.gemm`. The weights of a
+layer are read once a call, however many rows there are.
 
 Legend: M rows, K inputs, N outputs, A = M * k assignments of rows to experts, E experts, D model, H hidden.
 """
@@ -195,9 +196,9 @@ class PackedMixture(PackedModule):
 
 
 def _rows(x: Tensor, num_inputs: int) -> np.ndarray:
-    """(..., K) -> (M, K), contiguous."""
-    assert x.shape[-1] == num_inputs and x.dtype == torch.float32, (x.shape, x.dtype, num_inputs)
-    return x.detach().reshape(-1, num_inputs).contiguous().numpy()
+    """(..., K) -> (M, K), float32, contiguous."""
+    assert x.shape[-1] == num_inputs, (x.shape, num_inputs)
+    return x.detach().reshape(-1, num_inputs).to(torch.float32).contiguous().numpy()
 
 
 def _quantized_rows(

@@ -210,3 +210,26 @@ def test_gradients_are_not_promised() -> None:
     """What comes out does not pretend to know where it came from."""
     x = torch.randn(2, 3, requires_grad=True)
     assert not PackedLinear.from_linear(nn.Linear(3, 4))(x).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@torch.no_grad()
+def test_rows_of_another_type_are_made_float32(dtype: torch.dtype) -> None:
+    """As under autocast, where what comes before gives them."""
+    linear = PackedLinear.from_linear(nn.Linear(6, 5))
+    mixture = PackedMixture.from_mixture(MixtureFeedForward(6, 5, 4, 2, "relu"), "int8")
+    x = torch.randn(2, 3, 6).to(dtype)
+    packing = FramePacking.from_lengths(torch.tensor([3, 1]), 3)
+    assert torch.equal(linear(x), linear(x.float())) and linear(x).dtype == torch.float32
+    assert torch.equal(mixture(x, packing), mixture(x.float(), packing))
+
+
+@torch.no_grad()
+def test_what_is_packed_does_not_change_with_what_it_was_packed_from() -> None:
+    layer = MixtureFeedForward(6, 5, 4, 2, "relu")
+    packed = PackedMixture.from_mixture(layer)
+    x = torch.randn(1, 9, 6)
+    expected = packed(x, FramePacking())
+    for parameter in layer.parameters():
+        parameter.normal_()
+    assert torch.equal(packed(x, FramePacking()), expected)
