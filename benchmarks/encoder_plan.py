@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from benchmarks.encoder_work import Call, Routing, count_work
 from benchmarks.moe_reference import LayerCache, PlainEncoder
 from benchmarks.router_loads import even_load, set_loads
 from moe_asr.model.config import ModelConfig, preset
+from moe_asr.model.meta import build_on_meta
 from moe_asr.nn.cpu.encoder import PackedEncoder
 from moe_asr.nn.cpu.layers import NUM_PHASES
 from moe_asr.nn.encoder import ConformerEncoder, MixtureOptions
@@ -59,10 +61,13 @@ class Plan:
         Args:
             shares: load of the experts, see `set_loads`; None: the same for all.
         """
-        cells: list[Cell] = []
-        for name in tqdm(self.presets, desc="building", unit="model"):
-            cells += _Builder(self, name).build(shares)
-        return cells
+        sizes = {name: build_on_meta(preset(name)).num_parameters() for name in self.presets}
+        largest_first = sorted(self.presets, key=lambda name: -sizes[name])  # building takes twice
+        cells = {
+            name: _Builder(self, name).build(shares)
+            for name in tqdm(largest_first, desc="building", unit="model")
+        }
+        return [cell for name in self.presets for cell in cells[name]]
 
 
 def build_encoder(config: ModelConfig) -> ConformerEncoder:
@@ -98,6 +103,8 @@ class _Builder:
         }
         uses_reference = any(self.name == name for name, _, _ in self.plan.references)
         plain = PlainEncoder(self.encoder) if uses_reference else None
+        if self.config.num_experts == 1:  # nothing is routed: its shapes are enough
+            self.encoder = cast(ConformerEncoder, build_on_meta(self.config).encoder)
         cells: list[Cell] = []
         for mode in tqdm(self.plan.modes, desc=self.name, unit="mode", leave=False):
             kind = self._offline if mode.startswith("offline") else self._streams

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks import encoder_plan
 from benchmarks.encoder_cells import OURS, REFERENCE, Cell, Key, measure, warm_up
 from benchmarks.encoder_plan import Plan
 from benchmarks.roofline import READING, Probe
+from moe_asr.model.config import ModelConfig, preset
 
 TINY = Plan(
     ["tiny"], ["fp32", "int8"], ["offline10", "chunk16"], [1, 3], [1],
@@ -75,3 +77,26 @@ def test_everything_is_measured_in_every_round(cells: dict[Key, Cell]) -> None:
         if cell.key.engine == OURS:
             assert cell.phases is not None and (cell.phases > 0).all()
         assert cell.rtf == cell.seconds / cell.audio_seconds
+
+
+@torch.no_grad()
+def test_dense_models_and_the_order_of_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest is built first, and what its cells need is there when its own weights are not."""
+    built = []
+
+    def make(name: str) -> ModelConfig:
+        return preset("tiny", **({"num_experts": 1, "num_chosen": 1} if name == "dense" else {}))
+
+    monkeypatch.setattr(encoder_plan, "preset", make)
+    build = encoder_plan.build_encoder
+    monkeypatch.setattr(
+        encoder_plan, "build_encoder", lambda config: built.append(config) or build(config)
+    )
+    reference = frozenset([("dense", "offline10", 1)])
+    plan = Plan(["dense", "tiny"], ["fp32"], ["offline10"], [1], [1], reference)
+    ours, plain, other = plan.build()
+    assert [one.key.preset for one in (ours, plain, other)] == ["dense", "dense", "tiny"]
+    assert [config.num_experts for config in built] == [4, 1]
+    assert_close(ours.run()[0], plain.run()[0], rtol=1e-3, atol=1e-3)
+    assert ours.load is None and ours.work == plain.work
+    assert 0 < ours.work.weight_bytes < other.work.weight_bytes
