@@ -18,7 +18,7 @@ after the other) and of the bytes of weights, read once a call, at the measured 
 The last line is one JSON object: ``{"cells": [{"preset", "precision", "mode", "streams", "threads", "rtf",
 "roofline_rtf", ...}], "reference": [the same], "checks": [{"name", "value", "target", "ok"}], "peaks",
 "routing", ...}``. ``--quick``: what the checks need, with one thread. Nothing else should run meanwhile; all
-models together take about 16 GB.
+models together take about 20 GB.
 """
 
 import argparse
@@ -116,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     del cells
     if not args.no_routing:
         gc.collect()
-        balance = balance_cells(args.precisions, args.rounds, args.cell_seconds, args.seed)
+        balance = balance_cells(
+            args.precisions, args.rounds, args.cell_seconds, args.seed, probes=probes
+        )
         result["routing"] = balance.json()
         tables += "\n\n" + balance.markdown()
         print(balance.text())
