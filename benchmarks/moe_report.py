@@ -18,20 +18,24 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _PHASES_OF = (("offline10", 1), ("chunk16", 1), ("chunk16", 16))
 
 
+def rows_of(cells: Iterable[Cell], peaks: Mapping[int, Peaks]) -> list[Row]:
+    """What was measured, against the peaks (by number of threads) of the same rounds."""
+    return [Row.of(cell, peaks[cell.key.threads]) for cell in cells]
+
+
 class Report:
     """All rows of a run.
 
     Args:
-        cells: measured, in the order of the table.
+        rows: in the order of the table, see `rows_of`.
         peaks: of the same run, by number of threads.
         measured: further figures that have targets, see `make_checks`.
     """
 
     def __init__(
-        self, cells: Iterable[Cell], peaks: Mapping[int, Peaks], measured: Mapping[str, float]
+        self, rows: Sequence[Row], peaks: Mapping[int, Peaks], measured: Mapping[str, float]
     ) -> None:
-        self.peaks, self.measured = peaks, measured
-        self.rows = [Row.of(cell, peaks[cell.key.threads]) for cell in cells]
+        self.rows, self.peaks, self.measured = list(rows), peaks, measured
         self.checks = make_checks(self.rows, measured)
 
     @property

@@ -38,7 +38,7 @@ def add_recognizer_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu", help="of the model: cpu (default), cuda, ...")
-    add_precision_argument(parser, "float32; on other devices torch")
+    add_precision_argument(parser, "float32 on a CPU")
 
 
 def read_recognizer_input(

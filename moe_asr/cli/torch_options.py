@@ -6,14 +6,14 @@ from moe_asr.errors import ConfigError
 
 
 def add_precision_argument(
-    parser: argparse.ArgumentParser, default: str = "torch, in float32"
+    parser: argparse.ArgumentParser, default: str = "torch"
 ) -> None:
     """Declares ``--precision``; ``default`` is what happens without it."""
     from moe_asr.model.directory import PRECISIONS
 
     parser.add_argument(
         "--precision", choices=PRECISIONS,
-        help="run the model on the packed CPU kernels, with weights in float32 or int8 "
+        help="run the model on the packed CPU kernels, with weights in float32 or int8, or on torch's modules "
         f"(docs/quantization.md; default: {default})",
     )  # fmt: skip
 

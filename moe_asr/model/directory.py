@@ -19,7 +19,8 @@ from moe_asr.model.u2 import U2MoeModel
 from moe_asr.text.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
-PRECISIONS = (FLOAT32, INT8)  # of packed weights
+TORCH = "torch"  # modules of torch in float32
+PRECISIONS = (TORCH, FLOAT32, INT8)  # the others: of packed weights
 
 
 @dataclass
@@ -75,8 +76,8 @@ def load_model_dir(
 
     Args:
         device: where the model goes.
-        precision: None for modules of torch in float32. "float32" or "int8": for inference on the CPU only,
-            with weights packed in that precision, straight from the file, whatever is stored in it
+        precision: None or "torch" for modules of torch in float32. "float32" or "int8": for inference on the
+            CPU only, with weights packed in that precision, straight from the file, whatever is stored in it
             (docs/quantization.md).
 
     Raises:
@@ -86,6 +87,8 @@ def load_model_dir(
             the configured architecture.
         TextError: if the tokenizer's files do not hold together.
     """
+    if precision == TORCH:
+        precision = None
     if precision is not None:
         _check_precision(precision, device)
     directory = Path(directory)
@@ -149,7 +152,7 @@ def _check_precision(precision: str, device: str) -> None:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}")
     if torch.device(device).type != "cpu":
         raise ConfigError(
-            f"precision {precision} is for the CPU: on {device} a model is loaded without a precision"
+            f"precision {precision} is for the CPU: on {device} a model is of torch's modules"
         )
 
 

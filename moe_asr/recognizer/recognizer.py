@@ -158,8 +158,8 @@ class Recognizer:
             options: instead of the folder's (without any: `RecognizerOptions`).
             device: where the model runs. The search runs on the CPU.
             num_threads: streams searched at a time.
-            precision: "float32" or "int8", on the packed kernels of the CPU. None: float32 on them, or
-                torch's modules on another device.
+            precision: "float32" or "int8" on the packed kernels of the CPU, or "torch" for its modules. None:
+                float32 on a CPU, torch elsewhere.
 
         Raises:
             ConfigError: if there is no graph, or an option is wrong.

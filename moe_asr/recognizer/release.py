@@ -177,8 +177,8 @@ def read_release(
             is a ``recognizer.yaml`` in it.
         graph: in place of the folder's own ``graph.safetensors``.
         device: of the model.
-        precision: "float32" or "int8", on the packed kernels of the CPU, see `load_model_dir`. None: float32
-            on them, or torch's modules on another device.
+        precision: "float32" or "int8" on the packed kernels of the CPU, or "torch", see `load_model_dir`.
+            None: float32 on a CPU, torch elsewhere.
 
     Raises:
         ConfigError: if there is no graph, or the options are wrong (naming file and key).

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.encoder_cells import OURS, REFERENCE, Cell, Key
 from benchmarks.encoder_work import Load, Work
-from benchmarks.moe_report import BEGIN, END, Report, write_section
+from benchmarks.moe_report import BEGIN, END, Report, rows_of, write_section
 from benchmarks.roofline import FLOAT_PRODUCT, INT8_PRODUCT, READING, Peaks
 from moe_asr.errors import ConfigError
 from moe_asr.nn.cpu.layers import PHASES
@@ -48,7 +48,7 @@ CELLS = [
 
 
 def test_rows_know_their_limit() -> None:
-    rows = {row.key: row for row in Report(CELLS, PEAKS, {}).rows}
+    rows = {row.key: row for row in Report(rows_of(CELLS, PEAKS), PEAKS, {}).rows}
     dense, _, _, eight, chunk, _, two = (rows[one.key] for one in CELLS)
     assert dense.rtf == 0.1 and dense.spread == pytest.approx(4.1)
     assert dense.roofline_rtf == pytest.approx(0.05) and dense.bound == "FLOPs"
@@ -59,7 +59,7 @@ def test_rows_know_their_limit() -> None:
 
 
 def test_checks() -> None:
-    report = Report(CELLS, PEAKS, {"peak_gb": 1.7, "load_seconds": 2.0})
+    report = Report(rows_of(CELLS, PEAKS), PEAKS, {"peak_gb": 1.7, "load_seconds": 2.0})
     checks = {one.name: (one.value, one.ok) for one in report.checks}
     assert len(checks) == 11
     assert checks == {
@@ -83,7 +83,7 @@ def test_checks() -> None:
 
 
 def test_markdown_has_a_column_for_each_model() -> None:
-    lines = Report(CELLS, PEAKS, {}).markdown().splitlines()
+    lines = Report(rows_of(CELLS, PEAKS), PEAKS, {}).markdown().splitlines()
     at = lines.index(
         "| 1 thread | `dense_225m` fp32 | `moe_1b` fp32 | `moe_1b` int8 | `dense_225m` fp32 (reference) "
         "| `moe_1b` fp32 (reference) |"
@@ -117,14 +117,14 @@ def test_a_section_of_a_file_is_replaced(tmp_path: Path) -> None:
 def test_phases_are_shares() -> None:
     one = cell("moe_1b", "int8", "chunk16", 16, [0.1])
     one.phases = np.array([1, 0, 5, 1, 1, 1, 1])
-    report = Report([one], PEAKS, {})
+    report = Report(rows_of([one], PEAKS), PEAKS, {})
     phases = report.json()["cells"][0]["phases"]
     assert list(phases) == list(PHASES) and phases["experts"] == 0.5
     assert "| `moe_1b` int8, chunk 16 x 16 | 10 | 0 | 50 | 10 | 10 | 10 | 10 |" in report.markdown()
 
 
 def test_json_has_the_keys_that_are_asked_for() -> None:
-    found = Report(CELLS, PEAKS, {"peak_gb": 1.5}).json()
+    found = Report(rows_of(CELLS, PEAKS), PEAKS, {"peak_gb": 1.5}).json()
     assert len(found["cells"]) == 5 and len(found["reference"]) == 2
     assert found["cells"][0]["gflops"] == 50.0 and found["cells"][0]["gbs"] == 1.0
     first = {"preset": "dense_225m", "precision": "fp32", "mode": "offline10", "streams": 1,
@@ -137,6 +137,6 @@ def test_json_has_the_keys_that_are_asked_for() -> None:
 
 def test_cells_below_their_limit_are_explained() -> None:
     below = cell("dense_225m", "int8", "chunk4", 1, [0.05], Work(1e9, 1e9, 1e9))
-    assert "below their limit" not in Report(CELLS, PEAKS, {}).text()
-    assert "below their limit (a ratio below 1): 1." in Report([*CELLS, below], PEAKS, {}).text()
-    assert "up to 1000 MB a call" in Report([below], PEAKS, {}).markdown()
+    assert "below their limit" not in Report(rows_of(CELLS, PEAKS), PEAKS, {}).text()
+    assert "below their limit (a ratio below 1): 1." in Report(rows_of([*CELLS, below], PEAKS), PEAKS, {}).text()
+    assert "up to 1000 MB a call" in Report(rows_of([below], PEAKS), PEAKS, {}).markdown()

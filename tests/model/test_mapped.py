@@ -232,7 +232,7 @@ def test_weights_of_another_architecture_take_no_memory(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"precision": "int4"}, "precision must be one of float32, int8, found 'int4'"),
+        ({"precision": "int4"}, "precision must be one of torch, float32, int8, found 'int4'"),
         ({"precision": "int8", "device": "cuda"}, "precision int8 is for the CPU: on cuda"),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_command_transcribes(place, arguments, capsys) -> None:
 
 
 def test_a_precision_is_of_a_model_that_is_loaded(place) -> None:
-    with pytest.raises(ConfigError, match="precision must be one of float32, int8, found 'half'"):
+    with pytest.raises(ConfigError, match="precision must be one of torch, float32, int8, found 'half'"):
         Recognizer.from_dir(place, precision="half")
     with pytest.raises(ConfigError, match="precision int8 is for the CPU: on cuda"):
         Recognizer.from_dir(place, precision="int8", device="cuda")
