@@ -9,8 +9,8 @@ have about equal loads (`benchmarks.routing_balance` has other loads). Cells: fl
 context that the recogniser keeps by default (128 frames), in steady state. Everything is measured in
 turns, in another order each round: all cells, the reference's, and the probes of the machine
 (`benchmarks.roofline`); figures are medians of rounds. A call that is short is repeated within a round.
-dense_1b is compared with nothing but its limit: it comes after the others, with probes of its own, so that less
-memory is taken.
+dense_1b is compared with nothing but its limit: it comes after the others, with probes of its own, so that
+less memory is taken.
 
 ``rtf`` is seconds of work for a second of audio, of all streams together. ``roofline_rtf`` is its limit: the
 larger of the FLOPs at the measured peaks of matrix products (int8 and float32 ones each at their own, one
@@ -19,8 +19,8 @@ after the other) and of the bytes of weights, read once a call, at the measured 
 
 The last line is one JSON object: ``{"cells": [{"preset", "precision", "mode", "streams", "threads", "rtf",
 "roofline_rtf", ...}], "reference": [the same], "checks": [{"name", "value", "target", "ok"}], "peaks",
-"routing", ...}``. ``--quick``: what the checks need, with one thread. Nothing else should run meanwhile; it takes
-about 18 GB.
+"routing", ...}``. ``--quick``: what the checks need, with one thread. Nothing else should run meanwhile;
+it takes about 18 GB.
 """
 
 import argparse

@@ -13,7 +13,7 @@ def add_precision_argument(
 
     parser.add_argument(
         "--precision", choices=PRECISIONS,
-        help="run the model on the packed CPU kernels, with weights in float32 or int8, or on torch's modules "
+        help="run the model on the packed CPU kernels, in float32 or int8, or on torch's modules "
         f"(docs/quantization.md; default: {default})",
     )  # fmt: skip
 

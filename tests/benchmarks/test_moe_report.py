@@ -138,5 +138,6 @@ def test_json_has_the_keys_that_are_asked_for() -> None:
 def test_cells_below_their_limit_are_explained() -> None:
     below = cell("dense_225m", "int8", "chunk4", 1, [0.05], Work(1e9, 1e9, 1e9))
     assert "below their limit" not in Report(rows_of(CELLS, PEAKS), PEAKS, {}).text()
-    assert "below their limit (a ratio below 1): 1." in Report(rows_of([*CELLS, below], PEAKS), PEAKS, {}).text()
+    rows = rows_of([*CELLS, below], PEAKS)
+    assert "below their limit (a ratio below 1): 1." in Report(rows, PEAKS, {}).text()
     assert "up to 1000 MB a call" in Report(rows_of([below], PEAKS), PEAKS, {}).markdown()

@@ -43,7 +43,10 @@ _TILE_AT = (_ROW_ZEROS_AT + 4 * ROWS + 63) // 64 * 64
 _LAST_AT = _TILE_AT + 4 * ROWS * PANEL
 SCRATCH_BYTES = _LAST_AT + 4 * ROWS * PANEL
 
-_AHEAD_BYTES = 4096  # how far ahead of its use a tile that is alone fetches its weights
+# Two streams of memory at once are fetched faster than one: those of the two halves of the next panel. Only
+# where there is one tile and panels are large, that is too early: weights are fetched shortly before their use.
+_LARGE_PANEL = 1 << 17  # bytes
+_AHEAD_BYTES = 4096
 
 
 @kernel
@@ -90,15 +93,16 @@ def _multiply(
                 if is_int8:
                     tile_scales[i] = floats(row_scales + 4 * row, 1)[0]
                     tile_zeros[i] = floats(row_zeros + 4 * row, 1)[0]
-            if num_tiles == 1:
-                ahead, ahead_step = weights + _AHEAD_BYTES, 4 * PANEL
-            else:  # each tile of this panel fetches its share of the next
-                ahead = weights + panel_bytes + panel_bytes * t // num_tiles
-                ahead_step = 4 * PANEL // num_tiles
+            if num_tiles == 1 and panel_bytes > _LARGE_PANEL:
+                ahead, far, ahead_step = weights + _AHEAD_BYTES, 2 * PANEL, 4 * PANEL
+            else:  # each tile of this panel fetches its share of both halves of the next
+                far = panel_bytes // 2
+                ahead = weights + panel_bytes + far * t // num_tiles
+                ahead_step = 2 * PANEL // num_tiles
             if is_int8:
-                panel_tile_int8(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+                panel_tile_int8(tile_rows, scratch, count, weights, tile, ahead, far, ahead_step)
             else:
-                panel_tile_float32(tile_rows, scratch, count, weights, tile, ahead, ahead_step)
+                panel_tile_float32(tile_rows, scratch, count, weights, tile, ahead, far, ahead_step)
             if width < PANEL:
                 _swap_last(tile_rows, outs, last, width, mode == ADD)
             finish_tile(

@@ -83,11 +83,12 @@ def _portable_dot(builder: ir.IRBuilder, x: Any, weight: Any, total: Any) -> Any
 
 def _emit_tile(
     builder: ir.IRBuilder, kind: ir.VectorType, step_function: Any, num_rows: int, num_vectors: int,
-    locality: int, arguments: Any, out_step: Any = None,
+    locality: int, arguments: Any, out_step: Any = None, far: Any = None,
 ) -> None:  # fmt: skip
     """Code of a tile of ``kind``: out[m, v] = sum over k of step(x_m[k], w[k, v]).
 
-    ``out_step`` is the bytes between its rows in memory, where they are not one after the other.
+    ``out_step`` is the bytes between its rows in memory, where they are not one after the other. ``far``: for
+    each k, what is so many bytes after ``ahead`` is prefetched too, instead of the vectors after it.
     """
     rows, count, weights, weight_step, out, ahead, ahead_step = arguments
     zero = ir.Constant(kind, [0] * LANES)
@@ -107,8 +108,11 @@ def _emit_tile(
         weight = []
         for v in range(num_vectors):
             weight.append(_load(builder, builder.add(at, _I64(width * v)), kind, 4))
-            if locality > 0 and v * width % 64 == 0:
+            if locality > 0 and v * width % 64 == 0 and far is None:
                 _prefetch(builder, builder.add(prefetched, _I64(width * v)), locality)
+        if far is not None:
+            _prefetch(builder, prefetched, locality)
+            _prefetch(builder, builder.add(prefetched, far), locality)
         for m, x in enumerate(xs):
             align = 4 if kind == _FLOATS else 1  # rows of bytes begin anywhere
             four_bytes = _load(builder, builder.add(x, offset), kind.element, align)
@@ -145,11 +149,11 @@ def _panel_tile(kind: ir.VectorType, step_function: Any) -> Any:
     """A tile of one panel and a number of rows that is known when it runs."""
 
     def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        num_rows, rows, count, weights, out, ahead, ahead_step = arguments
+        num_rows, rows, count, weights, out, ahead, far, ahead_step = arguments
         arguments = rows, count, weights, _I64(4 * PANEL), out, ahead, ahead_step
 
         def emit(number: int) -> None:
-            _emit_tile(builder, kind, step_function, number, 2, _SECOND_LEVEL, arguments)
+            _emit_tile(builder, kind, step_function, number, 2, _SECOND_LEVEL, arguments, far=far)
 
         _switch(builder, num_rows, range(1, ROWS + 1), emit)
         return context.get_dummy_value()
@@ -211,15 +215,18 @@ def tile_int8_portable(
 
 
 @intrinsic
-def panel_tile_float32(context, num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`tile_float32` of a whole panel and 1..ROWS rows, a number that need not be a literal."""
-    return types.void(*(types.int64,) * 7), _panel_tile(_FLOATS, _multiply_add)
+def panel_tile_float32(context, num_rows, rows, count, weights, out, ahead, far, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`tile_float32` of a whole panel and 1..ROWS rows, a number that need not be a literal.
+
+    Prefetched is what is at ``ahead``, and ``far`` bytes after it, both moving by ``ahead_step`` for each k.
+    """
+    return types.void(*(types.int64,) * 8), _panel_tile(_FLOATS, _multiply_add)
 
 
 @intrinsic
-def panel_tile_int8(context, num_rows, rows, count, weights, out, ahead, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
+def panel_tile_int8(context, num_rows, rows, count, weights, out, ahead, far, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
     """`tile_int8` of a whole panel and 1..ROWS rows."""
-    return types.void(*(types.int64,) * 7), _panel_tile(_INTS, _dot if DOT else _portable_dot)
+    return types.void(*(types.int64,) * 8), _panel_tile(_INTS, _dot if DOT else _portable_dot)
 
 
 @intrinsic
