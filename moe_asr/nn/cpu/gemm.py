@@ -44,8 +44,8 @@ _LAST_AT = _TILE_AT + 4 * ROWS * PANEL
 SCRATCH_BYTES = _LAST_AT + 4 * ROWS * PANEL
 
 # Two streams of memory at once are fetched faster than one: those of the two halves of the next panel. Only
-# where there is one tile and panels are large, that is too early: then weights are fetched shortly before they
-# are used.
+# where there is one tile and panels are large, that is too early: then weights are fetched shortly before
+# they are used.
 _LARGE_PANEL = 1 << 17  # bytes
 _AHEAD_BYTES = 4096
 
