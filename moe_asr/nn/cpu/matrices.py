@@ -140,7 +140,10 @@ class ModuleWeights:
         self._tensors = {name: value.detach() for name, value in module.state_dict().items()}
 
     def tensor(self, name: str) -> Tensor:
-        return self.matrix(name)[0].clone()
+        return self._float(name).clone()
 
     def matrix(self, name: str) -> tuple[Tensor, Tensor | None]:
-        return self._tensors[name].float().cpu(), None
+        return self._float(name), None
+
+    def _float(self, name: str) -> Tensor:
+        return self._tensors[name].float().cpu()
