@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.search_streaming import resident_mb
 from moe_asr.model.directory import LoadedModel
+from moe_asr.nn.subsampling import receptive_field
 from moe_asr.recognizer.recognizer import Recognizer
 from moe_asr.recognizer.stream import Stream
 
@@ -87,10 +88,10 @@ class _Paced:
 
 def needed_samples(loaded: LoadedModel, num_frames: int) -> int:
     """Samples without which a stream cannot have so many encoder frames: the last one looks ahead."""
-    options, subsampling = loaded.fbank_options, loaded.model.encoder.subsampling
+    options, factor = loaded.fbank_options, loaded.model.config.subsampling
     if num_frames < 1:
         return 0
-    last = (num_frames - 1) * subsampling.factor + subsampling.receptive_field - 1
+    last = (num_frames - 1) * factor + receptive_field(factor) - 1
     shift, length = options.frame_shift_samples, options.frame_length_samples
     return last * shift + (length if options.snip_edges else (shift + length) // 2)
 
