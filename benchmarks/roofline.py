@@ -25,7 +25,10 @@ from moe_asr.nn.cpu import gemm
 from moe_asr.nn.cpu.compiler import kernel
 from moe_asr.nn.cpu.gemm import SCRATCH_BYTES, STORE, multiply
 from moe_asr.nn.cpu.matrices import FLOAT32, INT8, PackedMatrices
-from moe_asr.nn.cpu.simd import PANEL, floats
+from moe_asr.nn.cpu.memory import floats
+from moe_asr.nn.cpu.simd import (
+    PANEL,
+)
 from moe_asr.nn.cpu.team import TEAM, barrier
 from moe_asr.nn.cpu.workspace import Slabs
 

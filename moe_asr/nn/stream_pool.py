@@ -97,7 +97,17 @@ class StreamSlots:
         return 0, 0
 
     def encode(self, slots: Sequence[int], features: Sequence[Tensor]) -> list[Tensor]:
-        """Encodes the next chunk of each of some streams; see `StreamPool.encode`."""
+        """Encodes the next chunk of each of N streams.
+
+        Args:
+            slots: different ones, all open.
+            features: for each (W, F), feature frames after normalisation (`U2MoeModel.cmvn`), or less at the
+                end of a stream: enough for one encoder frame. Streams that gave less than C frames must be
+                reset or closed before they go on.
+
+        Returns:
+            For each (C, D) or less, views of one tensor.
+        """
         raise NotImplementedError
 
 
@@ -162,17 +172,6 @@ class StreamPool(StreamSlots):
 
     @torch.no_grad()
     def encode(self, slots: Sequence[int], features: Sequence[Tensor]) -> list[Tensor]:
-        """Encodes the next chunk of each of N streams.
-
-        Args:
-            slots: different ones, all open.
-            features: for each (W, F), feature frames after normalisation (`U2MoeModel.cmvn`), or less at the
-                end of a stream: enough for one encoder frame. Streams that gave less than C frames must be
-                reset or closed before they go on.
-
-        Returns:
-            For each (C, D) or less, views of one tensor.
-        """
         chunk, factor = self.chunk_size, self.factor
         lengths = [min(output_length(len(one), factor), chunk) for one in features]
         assert len(set(slots)) == len(slots) and min(lengths) > 0, (slots, lengths)

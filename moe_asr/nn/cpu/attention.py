@@ -22,16 +22,16 @@ import numpy as np
 from torch import Tensor
 
 from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel
+from moe_asr.nn.cpu.memory import floats, integers
 from moe_asr.nn.cpu.simd import (
     LANES,
     PANEL,
     ROWS,
     add_row,
     exp_row,
-    floats,
-    integers,
     narrow_tile_float32,
 )
+from moe_asr.nn.cpu.workspace import round_up
 
 # Columns of a table of segments (num_segments, SEGMENT_FIELDS) int64
 FIRST_ROW = 0  # of its frames in the buffers of queries, keys and values, and of results
@@ -55,10 +55,6 @@ LAYER_FIELDS = 8
 _LINE = 16  # floats of a cache line
 
 
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
 @kernel
 def _row_length(number):  # type: ignore[no-untyped-def]
     """``number`` floats in whole lines, with which a column of a matrix does not fall into few cache sets."""
@@ -73,14 +69,14 @@ def key_stride(ring: int) -> int:
 
 def value_stride(head_dim: int) -> int:
     """Floats of a row of a value cache."""
-    return _round_up(head_dim, LANES)
+    return round_up(head_dim, LANES)
 
 
 def cache_bytes(num_heads: int, head_dim: int, ring: int) -> int:
     """Bytes of the cache of one segment and layer, keys then values; a multiple of 64."""
     keys = head_dim * key_stride(ring)
     values = ring * value_stride(head_dim)
-    return 4 * _round_up(num_heads * (keys + values), _LINE)
+    return 4 * round_up(num_heads * (keys + values), _LINE)
 
 
 def scratch_bytes(head_dim: int, ring: int) -> int:

@@ -104,13 +104,14 @@ class PackedEncoder(nn.Module):
         )
         self._norm_input = self._norm(source, "norm_input")
         table = [self._layer(source, f"layers.{number}") for number in range(shape.num_layers)]
-        self._attention_biases = [
+        biases = [
             [
                 self._keep(source.tensor(f"layers.{number}.attention.{name}_bias").numpy())
                 for name in ("content", "position")
             ]
             for number in range(shape.num_layers)
         ]
+        self._attention_biases = np.array(biases, np.int64)  # addresses, (num_layers, 2)
         self._layers = np.array(table, np.int64)
         self._table = self._matrices.table()
         self._distances = Distances(
@@ -286,9 +287,8 @@ class PackedEncoder(nn.Module):
         if distances is None:
             distances = self._distances.get(attention.reach(segments))
         of_attention = np.zeros((shape.num_layers, attention.LAYER_FIELDS), np.int64)
-        biases = np.array(self._attention_biases, np.int64)
-        of_attention[:, attention.CONTENT_BIAS] = biases[:, 0]
-        of_attention[:, attention.POSITION_BIAS] = biases[:, 1]
+        of_attention[:, attention.CONTENT_BIAS] = self._attention_biases[:, 0]
+        of_attention[:, attention.POSITION_BIAS] = self._attention_biases[:, 1]
         of_attention[:, attention.DISTANCES] = [one.ctypes.data for one in distances.arrays]
         of_attention[:, attention.DISTANCE_STRIDE] = distances.stride
         of_attention[:, attention.ZERO_INDEX] = distances.zero_index

@@ -7,7 +7,10 @@ from numba import types
 from numba.core import cgutils
 
 from moe_asr.nn.cpu.compiler import float32, intrinsic, kernel
-from moe_asr.nn.cpu.simd import LANES, floats
+from moe_asr.nn.cpu.memory import floats
+from moe_asr.nn.cpu.simd import (
+    LANES,
+)
 
 
 @intrinsic

@@ -11,6 +11,7 @@ arXiv 1712.05877).
 """
 
 from moe_asr.nn.cpu.compiler import compiled_once, float32, int32, kernel
+from moe_asr.nn.cpu.memory import floats, integers, small_integers
 from moe_asr.nn.cpu.simd import (
     ADD,
     FROM_INT8,
@@ -21,11 +22,8 @@ from moe_asr.nn.cpu.simd import (
     STORE_SILU,
     finish_tile,
     float_of_bits,
-    floats,
-    integers,
     panel_tile_float32,
     panel_tile_int8,
-    small_integers,
 )
 
 MODES = (STORE, STORE_SILU, STORE_RELU, ADD)  # what becomes of a product

@@ -10,9 +10,9 @@ from moe_asr.nn.cpu.attention import LAYER_FIELDS as ATTENTION_FIELDS
 from moe_asr.nn.cpu.attention import NUM_FRAMES as NUM_NEW
 from moe_asr.nn.cpu.compiler import compiled_once, float32, kernel, part
 from moe_asr.nn.cpu.gemm import ADD, IS_INT8, MATRIX_FIELDS, STORE, multiply, quantize_row
+from moe_asr.nn.cpu.memory import cycles, floats, integers, unsigned_bytes
 from moe_asr.nn.cpu.mixture import feed_forward, group_by_expert, quantize_rows
 from moe_asr.nn.cpu.rows import depthwise, glu, layer_norm, route, silu
-from moe_asr.nn.cpu.simd import cycles, floats, integers, unsigned_bytes
 from moe_asr.nn.cpu.subsampling import subsample
 from moe_asr.nn.cpu.team import barrier
 

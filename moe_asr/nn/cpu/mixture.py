@@ -6,7 +6,7 @@ the hidden rows, of a block that stays in the second-level cache; the second add
 
 from moe_asr.nn.cpu.compiler import kernel
 from moe_asr.nn.cpu.gemm import ADD, INPUTS, IS_INT8, STORE_SILU, multiply, quantize_row
-from moe_asr.nn.cpu.simd import floats, unsigned_bytes
+from moe_asr.nn.cpu.memory import floats, unsigned_bytes
 from moe_asr.nn.cpu.team import barrier
 
 BLOCK = 128  # frames of an expert at a time: their hidden rows, 2560 float32 each, are 1.3 MB

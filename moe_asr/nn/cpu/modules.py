@@ -16,9 +16,15 @@ from torch import Tensor, nn
 
 from moe_asr.errors import ConfigError
 from moe_asr.nn.cpu.compiler import kernel
-from moe_asr.nn.cpu.gemm import SCRATCH_BYTES, multiply, quantize_row
+from moe_asr.nn.cpu.gemm import SCRATCH_BYTES, multiply
 from moe_asr.nn.cpu.matrices import INT8, ModuleWeights, PackedMatrices, WeightSource
-from moe_asr.nn.cpu.simd import ADD, STORE, STORE_RELU, STORE_SILU, floats, unsigned_bytes
+from moe_asr.nn.cpu.mixture import quantize_rows
+from moe_asr.nn.cpu.simd import (
+    ADD,
+    STORE,
+    STORE_RELU,
+    STORE_SILU,
+)
 from moe_asr.nn.cpu.team import TEAM, barrier
 from moe_asr.nn.cpu.workspace import Slabs
 from moe_asr.nn.moe.layer import MixtureFeedForward, choose_experts
@@ -223,18 +229,6 @@ def _num_threads(products: int, num_bytes: int, is_int8: bool) -> int:
 
 
 @kernel
-def _quantize(rank, size, x, num_inputs, rows, scales, zeros):  # type: ignore[no-untyped-def]
-    """This thread's share of rows in float32, from address ``x`` on, as 8 bits."""
-    num_rows, width = rows.shape
-    at = rows.ctypes.data
-    for row in range(rank * num_rows // size, (rank + 1) * num_rows // size):
-        values = floats(x + row * num_inputs * 4, num_inputs)
-        scales[row], zeros[row] = quantize_row(
-            values, unsigned_bytes(at + row * width, width), num_inputs
-        )
-
-
-@kernel
 def _products(
     rank, size, sync, table, is_pair, mode, x, rows, scales, zeros, row_of, bounds, gates, places, hidden,
     hidden_rows, hidden_scales, hidden_zeros, out, scratch,
@@ -252,8 +246,9 @@ def _products(
     at, stride = x.ctypes.data, 4 * dim
     is_int8 = len(rows) > 0
     if is_int8:
-        _quantize(rank, size, at, dim, rows, scales, zeros)
-        at, stride = rows.ctypes.data, rows.shape[1]
+        to, padded = rows.ctypes.data, rows.shape[1]
+        quantize_rows(rank, size, at, stride, dim, 0, num_rows, to, padded, scales, zeros)
+        at, stride = to, padded
         barrier(sync, size)
     for expert in range(num_experts):
         first, count = bounds[expert], bounds[expert + 1] - bounds[expert]
@@ -269,8 +264,11 @@ def _products(
     barrier(sync, size)
     at, stride = hidden.ctypes.data, 4 * width
     if is_int8:
-        _quantize(rank, size, at, width, hidden_rows, hidden_scales, hidden_zeros)
-        at, stride = hidden_rows.ctypes.data, hidden_rows.shape[1]
+        to, padded = hidden_rows.ctypes.data, hidden_rows.shape[1]
+        quantize_rows(
+            rank, size, at, stride, width, 0, len(hidden), to, padded, hidden_scales, hidden_zeros
+        )
+        at, stride = to, padded
         barrier(sync, size)
     for expert in range(num_experts):
         first, count = bounds[expert], bounds[expert + 1] - bounds[expert]

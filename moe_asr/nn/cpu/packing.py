@@ -8,7 +8,11 @@ row by row, as those of experts (in, out).
 import numpy as np
 
 from moe_asr.nn.cpu.compiler import int32, kernel
-from moe_asr.nn.cpu.simd import PANEL, small_integers, tile_int8, unsigned_bytes
+from moe_asr.nn.cpu.memory import small_integers, unsigned_bytes
+from moe_asr.nn.cpu.simd import (
+    PANEL,
+    panel_tile_int8,
+)
 
 _BLOCK = 16  # words of a column that are transposed at a time: one line of the cache
 
@@ -120,6 +124,6 @@ def _sum_columns(packed, fours, num_panels, ones, totals, sums):  # type: ignore
     found = small_integers(totals, PANEL)
     for panel in range(num_panels):
         at = packed + panel * fours * PANEL * 4
-        tile_int8(1, 2, 0, ones, fours, at, 4 * PANEL, totals, at, 0)
+        panel_tile_int8(1, ones, fours, at, totals, at + 4096, 2 * PANEL, 4 * PANEL)
         for j in range(PANEL):
             sums[panel * PANEL + j] = found[j]

@@ -11,7 +11,11 @@ from numba import types
 from numba.core import cgutils
 
 from moe_asr.nn.cpu.compiler import float32, intrinsic, kernel
-from moe_asr.nn.cpu.simd import LANES, exp, floats, integers
+from moe_asr.nn.cpu.memory import floats, integers
+from moe_asr.nn.cpu.simd import (
+    LANES,
+    exp,
+)
 
 _BLOCK = 4  # vectors of channels that the depthwise sum holds in registers at a time
 

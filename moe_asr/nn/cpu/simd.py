@@ -13,12 +13,12 @@ from numba.core import cgutils
 
 from moe_asr.nn.cpu.compiler import intrinsic, target
 
-_IS_X86, _FEATURES = target()
+IS_X86, _FEATURES = target()
 
 LANES = 16 if "avx512f" in _FEATURES else 8 if "avx" in _FEATURES else 4
 PANEL = 2 * LANES  # columns of a tile: two vectors
 # rows of a tile: its accumulators, two vectors of weights and one of the input fill the registers
-ROWS = 6 if _IS_X86 and LANES < 16 else 12
+ROWS = 6 if IS_X86 and LANES < 16 else 12
 DOT = (
     "llvm.x86.avx512.vpdpbusd.512" if LANES == 16 and "avx512vnni" in _FEATURES
     else "llvm.x86.avx512.vpdpbusd.256" if LANES == 8 and "avxvnni" in _FEATURES
@@ -134,19 +134,8 @@ def _emit_tile(
             stored.align = 4
 
 
-def _tile(kind: ir.VectorType, step_function: Any) -> Any:
-    """A tile whose first three arguments are literals."""
-
-    def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        num_rows, num_vectors, locality = (one.literal_value for one in signature.args[:3])
-        _emit_tile(builder, kind, step_function, num_rows, num_vectors, locality, arguments[3:])
-        return context.get_dummy_value()
-
-    return make
-
-
 def _panel_tile(kind: ir.VectorType, step_function: Any) -> Any:
-    """A tile of one panel and a number of rows that is known when it runs."""
+    """A tile of one panel."""
 
     def make(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         num_rows, rows, count, weights, out, ahead, far, ahead_step = arguments
@@ -174,66 +163,42 @@ def _switch(builder: ir.IRBuilder, value: Any, cases: Sequence[int], emit: Any) 
     builder.position_at_end(end)
 
 
-@intrinsic(prefer_literal=True)
-def tile_float32(
-    context, num_rows, num_vectors, locality, rows, count, weights, weight_step, out, ahead, ahead_step
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """A tile of a float32 matrix product: out[m, :] = sum over k < count of x_m[k] * w[k, :].
-
-    Args:
-        num_rows, num_vectors: literals, the tile is num_rows x num_vectors * LANES.
-        locality: literal, of the prefetches: 3 to the first-level cache, 2 to the second, 0 none.
-        rows: address of ``num_rows`` addresses (int64) of the float32 rows x_m.
-        count: terms of the sum.
-        weights: address of the tile's columns at k = 0, ``weight_step`` bytes further for each k.
-        out: address of num_rows * num_vectors * LANES float32.
-        ahead, ahead_step: what is prefetched: an address, and by how much it moves for each k.
-    """
-    signature = types.void(num_rows, num_vectors, locality, *_TILE_ARGUMENTS)
-    return signature, _tile(_FLOATS, _multiply_add)
-
-
-@intrinsic(prefer_literal=True)
-def tile_int8(
-    context, num_rows, num_vectors, locality, rows, count, weights, weight_step, out, ahead, ahead_step
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`tile_float32` of unsigned 8-bit rows and signed 8-bit weights, summed in int32, four terms at a time.
-
-    ``count`` is in fours; a lane of the weights is the four bytes w[4 k .. 4 k + 3, column].
-    """
-    signature = types.void(num_rows, num_vectors, locality, *_TILE_ARGUMENTS)
-    return signature, _tile(_INTS, _dot if DOT else _portable_dot)
-
-
-@intrinsic(prefer_literal=True)
-def tile_int8_portable(
-    context, num_rows, num_vectors, locality, rows, count, weights, weight_step, out, ahead, ahead_step
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`tile_int8` without instructions for it, what machines that have none run: the same to the bit."""
-    signature = types.void(num_rows, num_vectors, locality, *_TILE_ARGUMENTS)
-    return signature, _tile(_INTS, _portable_dot)
-
-
 @intrinsic
 def panel_tile_float32(context, num_rows, rows, count, weights, out, ahead, far, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`tile_float32` of a whole panel and 1..ROWS rows, a number that need not be a literal.
+    """A tile of a float32 matrix product: out[m, :] = sum over k < count of x_m[k] * w[k, :], of a panel.
 
-    Prefetched is what is at ``ahead``, and ``far`` bytes after it, both moving by ``ahead_step`` for each k.
+    Args:
+        num_rows: 1..ROWS; the tile is num_rows x PANEL.
+        rows: address of ``num_rows`` addresses (int64) of the float32 rows x_m.
+        count: terms of the sum.
+        weights: address of the panel at k = 0, PANEL float32 for each k.
+        out: address of num_rows * PANEL float32.
+        ahead, far, ahead_step: what is prefetched: an address, and ``far`` bytes after it, both moving by
+            ``ahead_step`` for each k.
     """
     return types.void(*(types.int64,) * 8), _panel_tile(_FLOATS, _multiply_add)
 
 
 @intrinsic
 def panel_tile_int8(context, num_rows, rows, count, weights, out, ahead, far, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`tile_int8` of a whole panel and 1..ROWS rows."""
+    """`panel_tile_float32` of unsigned 8-bit rows and signed 8-bit weights, summed in int32, in fours.
+
+    ``count`` is in fours; a lane of the weights is the four bytes w[4 k .. 4 k + 3, column].
+    """
     return types.void(*(types.int64,) * 8), _panel_tile(_INTS, _dot if DOT else _portable_dot)
+
+
+@intrinsic
+def panel_tile_int8_portable(context, num_rows, rows, count, weights, out, ahead, far, ahead_step):  # type: ignore[no-untyped-def]  # fmt: skip
+    """`panel_tile_int8` without instructions for it, as on machines that have none: the same to the bit."""
+    return types.void(*(types.int64,) * 8), _panel_tile(_INTS, _portable_dot)
 
 
 @intrinsic
 def narrow_tile_float32(
     context, num_rows, num_vectors, rows, count, weights, weight_step, out, out_step, ahead
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    """`tile_float32` of 1 or 2 vectors, numbers that need not be literals, its rows ``out_step`` bytes apart.
+    """`panel_tile_float32` of 1 or 2 vectors, its rows ``out_step`` bytes apart.
 
     Its rows come in twos, so that there are fewer tiles to compile: an odd number is raised by one, and
     ``rows`` and ``out`` must be good for that.
@@ -442,113 +407,6 @@ def float_of_bits(context, bits):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], _F32)
 
     return types.float32(types.int32), make
-
-
-def _view(element: Any) -> Any:
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        address, length = arguments
-        array_type = signature.return_type
-        array = context.make_array(array_type)(context, builder)
-        size = context.get_abi_sizeof(context.get_data_type(element))
-        context.populate_array(
-            array,
-            data=builder.inttoptr(address, context.get_data_type(element).as_pointer()),
-            shape=cgutils.pack_array(builder, [length]),
-            strides=cgutils.pack_array(builder, [_I64(size)]),
-            itemsize=_I64(size),
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return types.Array(element, 1, "C")(types.int64, types.int64), make
-
-
-@intrinsic
-def floats(context, address, length):  # type: ignore[no-untyped-def]
-    """The (length,) float32 array at an address. It owns nothing."""
-    return _view(types.float32)
-
-
-@intrinsic
-def integers(context, address, length):  # type: ignore[no-untyped-def]
-    """The (length,) int64 array at an address."""
-    return _view(types.int64)
-
-
-@intrinsic
-def small_integers(context, address, length):  # type: ignore[no-untyped-def]
-    """The (length,) int32 array at an address."""
-    return _view(types.int32)
-
-
-@intrinsic
-def unsigned_bytes(context, address, length):  # type: ignore[no-untyped-def]
-    """The (length,) uint8 array at an address."""
-    return _view(types.uint8)
-
-
-@intrinsic
-def signed_bytes(context, address, length):  # type: ignore[no-untyped-def]
-    """The (length,) int8 array at an address."""
-    return _view(types.int8)
-
-
-@intrinsic
-def atomic_add(context, address, value):  # type: ignore[no-untyped-def]
-    """Adds to the int64 at an address, for all threads to see; returns what was there before."""
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
-        return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), make
-
-
-@intrinsic
-def atomic_load(context, address):  # type: ignore[no-untyped-def]
-    """The int64 at an address, as other threads last stored it."""
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
-        return builder.load_atomic(pointer, "acquire", 8)
-
-    return types.int64(types.int64), make
-
-
-@intrinsic
-def atomic_store(context, address, value):  # type: ignore[no-untyped-def]
-    """Stores an int64 at an address, after everything that this thread stored before."""
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
-        builder.store_atomic(arguments[1], pointer, "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), make
-
-
-@intrinsic
-def pause(context):  # type: ignore[no-untyped-def]
-    """Tells the processor that this thread is waiting in a loop."""
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        if _IS_X86:
-            _call(builder, ir.VoidType(), "llvm.x86.sse2.pause", [])
-        return context.get_dummy_value()
-
-    return types.void(), make
-
-
-@intrinsic
-def cycles(context):  # type: ignore[no-untyped-def]
-    """The processor's counter of cycles, at a constant rate on most; 0 where it is not open to programs."""
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        if not _IS_X86:  # ARM's traps
-            return _I64(0)
-        return _call(builder, _I64, "llvm.readcyclecounter", [])
-
-    return types.int64(), make
 
 
 @intrinsic

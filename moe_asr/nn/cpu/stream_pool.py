@@ -50,16 +50,7 @@ class PackedStreamPool(StreamSlots):
         self._histories[:, slot] = 0.0  # keys and values of before are never read
 
     def encode(self, slots: Sequence[int], features: Sequence[Tensor]) -> list[Tensor]:
-        """Encodes the next chunk of each of N streams.
-
-        Args:
-            slots: different ones, all open.
-            features: for each (W, F), feature frames after normalisation (`U2MoeModel.cmvn`), or less at the
-                end of a stream: enough for one encoder frame. Streams that gave less than C frames must be
-                reset or closed before they go on.
-
-        Returns:
-            For each (C, D) or less, views of one tensor.
+        """As `StreamSlots.encode`.
 
         Raises:
             ValueError: on slots that the pool has not, and on features as of `PackedEncoder.forward`.

@@ -19,7 +19,11 @@ from moe_asr.nn.cpu.compiler import float32, kernel, part
 from moe_asr.nn.cpu.first_convolution import first_convolution, relu
 from moe_asr.nn.cpu.gemm import multiply, quantize_row
 from moe_asr.nn.cpu.matrices import INT8, PackedMatrices, WeightSource
-from moe_asr.nn.cpu.simd import ADD, STORE, floats, integers, unsigned_bytes
+from moe_asr.nn.cpu.memory import floats, integers, unsigned_bytes
+from moe_asr.nn.cpu.simd import (
+    ADD,
+    STORE,
+)
 from moe_asr.nn.cpu.team import barrier
 from moe_asr.nn.quantization import quantize
 from moe_asr.nn.subsampling import _LAYERS

@@ -16,7 +16,7 @@ from numba import typeof, types
 from numba.core.dispatcher import Dispatcher
 
 from moe_asr.nn.cpu.compiler import kernel
-from moe_asr.nn.cpu.simd import atomic_add, atomic_load, atomic_store, pause
+from moe_asr.nn.cpu.memory import atomic_add, atomic_load, atomic_store, pause
 
 _SPINS = 2000  # pauses before a waiting thread offers its core, each some 40 to 140 cycles
 

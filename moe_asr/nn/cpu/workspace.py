@@ -10,9 +10,7 @@ import numpy as np
 _LINE = 64  # bytes; every part begins at a multiple of it
 _HUGE_PAGE = 2 << 20  # bytes
 _SLAB_BYTES = 32 * _HUGE_PAGE
-_LARGE_BYTES = (
-    1 << 20
-)  # what is smaller is taken from the heap: a huge page for it would be half empty
+_LARGE_BYTES = 1 << 20  # what is smaller is from the heap: a huge page for it would be half empty
 _KEPT_BYTES = 512 << 20  # larger arenas, of hour-long inputs, are given back after their call
 
 
@@ -36,7 +34,7 @@ class Slabs:
             return memory[start : start + num_bytes]
         if num_bytes > len(self._free):
             self._free = _block(max(num_bytes, _SLAB_BYTES))
-        taken, self._free = self._free[:num_bytes], self._free[_round_up(num_bytes, _LINE) :]
+        taken, self._free = self._free[:num_bytes], self._free[round_up(num_bytes, _LINE) :]
         return taken
 
 
@@ -56,7 +54,8 @@ def _block(num_bytes: int) -> np.ndarray:
     return memory[start : start + num_bytes]
 
 
-def _round_up(number: int, multiple: int) -> int:
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple, or the number itself if it is one."""
     return -(-number // multiple) * multiple
 
 
@@ -72,7 +71,7 @@ class Arena:
 
     def lay_out(self, sizes: Sequence[int]) -> list[int]:
         """Addresses of parts of the given sizes in bytes, not initialised; what was there is lost."""
-        rounded = [_round_up(size, _LINE) for size in sizes]
+        rounded = [round_up(size, _LINE) for size in sizes]
         needed = sum(rounded) + _LINE
         if needed > self._memory.nbytes:
             self._memory = np.empty(0, np.uint8)  # the old one goes first

@@ -100,8 +100,8 @@ def test_quantised_rows_are_near() -> None:
 
 @kernel
 def _tiles(rows, count, weights, out):  # type: ignore[no-untyped-def]
-    simd.tile_int8(5, 2, 0, rows, count, weights, 4 * PANEL, out, 0, 0)
-    simd.tile_int8_portable(5, 2, 0, rows, count, weights, 4 * PANEL, out + 20 * PANEL, 0, 0)
+    simd.panel_tile_int8(5, rows, count, weights, out, weights, 0, 0)
+    simd.panel_tile_int8_portable(5, rows, count, weights, out + 20 * PANEL, weights, 0, 0)
 
 
 def test_int8_tiles_are_exact_with_and_without_dot_products() -> None:
